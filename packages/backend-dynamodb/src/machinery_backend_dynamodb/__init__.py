@@ -1,0 +1,1 @@
+"""Amazon DynamoDB for Machinery: result backend. Planned: nothing here works yet."""

@@ -1,0 +1,1 @@
+"""Memcached for Machinery: result backend. Planned: nothing here works yet."""

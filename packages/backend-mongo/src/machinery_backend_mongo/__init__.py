@@ -1,0 +1,1 @@
+"""MongoDB for Machinery: result backend. Planned: nothing here works yet."""

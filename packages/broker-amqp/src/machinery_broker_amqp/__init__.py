@@ -1,0 +1,1 @@
+"""RabbitMQ for Machinery: broker and result backend. Planned: nothing here works yet."""

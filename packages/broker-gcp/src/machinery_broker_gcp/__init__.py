@@ -1,0 +1,1 @@
+"""Google Cloud Pub/Sub for Machinery: broker. Planned: nothing here works yet."""

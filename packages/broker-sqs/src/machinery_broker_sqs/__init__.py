@@ -1,0 +1,1 @@
+"""Amazon SQS for Machinery: broker. Planned: nothing here works yet."""
