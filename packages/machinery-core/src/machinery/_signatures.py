@@ -1,0 +1,167 @@
+"""Signatures: what to call, with which arguments, and what to do afterwards. Plain data, frozen (protocol §1.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime
+from operator import attrgetter
+from typing import Any
+from uuid import uuid4
+
+from machinery._values import Arg, to_arg
+from machinery.errors import EncodeError
+
+MAX_PRIORITY = 255
+"""The wire's priority is an unsigned byte; Go cannot decode a message with another (protocol §1.1)."""
+
+
+def new_task_uuid() -> str:
+    """A fresh task id, ``task_<uuid4>``."""
+    return f"task_{uuid4()}"
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """One call of a registered task, as it travels. Fields stand in the order of the wire; names are Go's in snake case.
+
+    ``args`` takes plain Python values (their wire types are inferred) or `Arg` objects that state one. A signature without
+    ``uuid`` gets one when it is sent, so the same object can be sent twice; one *with* a uuid is re-submitted under it.
+    Raises `EncodeError`, naming the argument or field, for what the wire cannot say.
+    """
+
+    name: str
+    args: tuple[Arg, ...] = ()
+    uuid: str = ""
+    routing_key: str = ""
+    """The queue; empty means the server's default queue."""
+    eta: datetime | None = None
+    """Earliest time to run, aware."""
+    group_uuid: str = ""
+    group_task_count: int = 0
+    headers: Mapping[str, Any] | None = None
+    priority: int = 0
+    immutable: bool = False
+    """Do not pass this task's results on to its ``on_success``; for a chord's callback: do not take the group's results."""
+    retry_count: int = 0
+    """Retries left."""
+    retry_timeout: int = 0
+    """The last delay in seconds: the state of the Fibonacci row."""
+    on_success: tuple[Signature, ...] = ()
+    on_error: tuple[Signature, ...] = ()
+    chord_callback: Signature | None = None
+    broker_message_group_id: str = ""
+    sqs_receipt_handle: str = ""
+    stop_task_deletion_on_error: bool = False
+    ignore_when_task_not_registered: bool = False
+
+    def __init__(  # noqa: PLR0913 - one parameter a field of the wire
+        self,
+        name: str,
+        args: Iterable[object] | None = (),
+        *,
+        uuid: str = "",
+        routing_key: str = "",
+        eta: datetime | None = None,
+        group_uuid: str = "",
+        group_task_count: int = 0,
+        headers: Mapping[str, Any] | None = None,
+        priority: int = 0,
+        immutable: bool = False,
+        retry_count: int = 0,
+        retry_timeout: int = 0,
+        on_success: Iterable[Signature] | None = (),
+        on_error: Iterable[Signature] | None = (),
+        chord_callback: Signature | None = None,
+        broker_message_group_id: str = "",
+        sqs_receipt_handle: str = "",
+        stop_task_deletion_on_error: bool = False,
+        ignore_when_task_not_registered: bool = False,
+    ) -> None:
+        if not isinstance(name, str) or not name:
+            raise EncodeError(f"a signature needs the task's name, a non-empty string, not {name!r}")
+        if eta is not None and eta.utcoffset() is None:
+            raise EncodeError(f"the eta {eta.isoformat()} of {name} has no time zone; use an aware datetime")
+        if not 0 <= priority <= MAX_PRIORITY:
+            raise EncodeError(f"the priority {priority} of {name} is outside 0 to {MAX_PRIORITY}")
+        if retry_count < 0 or retry_timeout < 0:
+            raise EncodeError(f"retry_count and retry_timeout of {name} must not be negative")
+        raw_signature(
+            name,
+            tuple([to_arg(value, position, name) for position, value in enumerate(args or ())]),
+            uuid,
+            routing_key,
+            eta,
+            group_uuid,
+            group_task_count,
+            None if headers is None else dict(headers),
+            priority,
+            immutable,
+            retry_count,
+            retry_timeout,
+            tuple(on_success or ()),
+            tuple(on_error or ()),
+            chord_callback,
+            broker_message_group_id,
+            sqs_receipt_handle,
+            stop_task_deletion_on_error,
+            ignore_when_task_not_registered,
+            made=self,
+        )
+
+    def with_(self, **changes: Any) -> Signature:
+        """A copy with some fields changed; the values are taken as they are. Raises `TypeError` for a field there is not."""
+        values = list(_values_of(self))
+        for field, value in changes.items():
+            if field not in _POSITIONS:
+                raise TypeError(f"a signature has no field {field!r}; it has {', '.join(FIELDS)}")
+            values[_POSITIONS[field]] = value
+        return raw_signature(*values)
+
+
+FIELDS = tuple(field.name for field in fields(Signature))
+"""The fields in the order that `raw_signature` takes them."""
+
+_POSITIONS = {field: position for position, field in enumerate(FIELDS)}
+_values_of = attrgetter(*FIELDS)
+
+# The slots' own setters: what a frozen dataclass would do in several times the time.
+(
+    _set_name, _set_args, _set_uuid, _set_routing_key, _set_eta, _set_group_uuid, _set_group_task_count, _set_headers,
+    _set_priority, _set_immutable, _set_retry_count, _set_retry_timeout, _set_on_success, _set_on_error,
+    _set_chord_callback, _set_broker_message_group_id, _set_sqs_receipt_handle, _set_stop_task_deletion_on_error,
+    _set_ignore_when_task_not_registered,
+) = [getattr(Signature, field).__set__ for field in FIELDS]  # fmt: skip
+_new = object.__new__
+
+
+def raw_signature(
+    name: str, args: tuple[Arg, ...], uuid: str, routing_key: str, eta: datetime | None, group_uuid: str,
+    group_task_count: int, headers: Mapping[str, Any] | None, priority: int, immutable: bool, retry_count: int,
+    retry_timeout: int, on_success: tuple[Signature, ...], on_error: tuple[Signature, ...],
+    chord_callback: Signature | None, broker_message_group_id: str, sqs_receipt_handle: str,
+    stop_task_deletion_on_error: bool, ignore_when_task_not_registered: bool, made: Signature | None = None,
+) -> Signature:  # fmt: skip
+    """A signature of these field values (order of `FIELDS`), unchecked: for decoding and copying, on the hot path."""
+    if made is None:
+        made = _new(Signature)
+    _set_name(made, name)
+    _set_args(made, args)
+    _set_uuid(made, uuid)
+    _set_routing_key(made, routing_key)
+    _set_eta(made, eta)
+    _set_group_uuid(made, group_uuid)
+    _set_group_task_count(made, group_task_count)
+    _set_headers(made, headers)
+    _set_priority(made, priority)
+    _set_immutable(made, immutable)
+    _set_retry_count(made, retry_count)
+    _set_retry_timeout(made, retry_timeout)
+    _set_on_success(made, on_success)
+    _set_on_error(made, on_error)
+    _set_chord_callback(made, chord_callback)
+    _set_broker_message_group_id(made, broker_message_group_id)
+    _set_sqs_receipt_handle(made, sqs_receipt_handle)
+    _set_stop_task_deletion_on_error(made, stop_task_deletion_on_error)
+    _set_ignore_when_task_not_registered(made, ignore_when_task_not_registered)
+    return made
