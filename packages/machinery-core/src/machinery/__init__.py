@@ -1,0 +1,45 @@
+"""Machinery: a task queue that shares queues and stores with Go Machinery and loses nothing.
+
+This module is the application author's API; `machinery.abc` is the plug-in author's, `machinery.errors` holds every error.
+"""
+
+from machinery._config import Config
+from machinery._results import AsyncResult, ChainResult
+from machinery._retry import Exponential, Fibonacci
+from machinery._server import Server
+from machinery._signatures import Signature
+from machinery._states import GroupMeta, State, TaskResult, TaskState
+from machinery._task import Task, TaskContext
+from machinery._values import Arg
+from machinery._worker import Worker
+from machinery._workflows import Chain, chain
+from machinery.errors import MachineryError, Reject, ResultTimeout, RetryTaskLater, SoftTimeLimitExceeded, TaskFailed
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Arg",
+    "AsyncResult",
+    "Chain",
+    "ChainResult",
+    "Config",
+    "Exponential",
+    "Fibonacci",
+    "GroupMeta",
+    "MachineryError",
+    "Reject",
+    "ResultTimeout",
+    "RetryTaskLater",
+    "Server",
+    "Signature",
+    "SoftTimeLimitExceeded",
+    "State",
+    "Task",
+    "TaskContext",
+    "TaskFailed",
+    "TaskResult",
+    "TaskState",
+    "Worker",
+    "__version__",
+    "chain",
+]

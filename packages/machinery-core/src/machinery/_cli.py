@@ -1,0 +1,250 @@
+"""The command line: ``machinery worker app:server -c 10`` and what helps to look after queues."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any
+
+from machinery._application import load_server
+from machinery._plugins import describe_installation
+from machinery._processes import CONFIG_ERROR_STATUS, Supervisor, quit_with_parent, worker_command
+from machinery._server import Server
+from machinery._signatures import Signature
+from machinery._states import TaskState
+from machinery.abc import Finding
+from machinery.errors import ConfigError, MachineryError, ResultTimeout, TaskFailed, Unavailable
+
+FAILED_STATUS = 1
+UNAVAILABLE_STATUS = 3
+TARGET_HELP = "the server: module:attribute (such as app:server), or a service's URL"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. Returns the exit status: 0 done, 1 it failed, 2 wrong use or configuration, 3 a service is away."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return int(arguments.command(arguments))
+    except Unavailable as error:
+        return _complain(error, UNAVAILABLE_STATUS)
+    except ConfigError as error:
+        return _complain(error, CONFIG_ERROR_STATUS)
+    except MachineryError as error:
+        return _complain(error, FAILED_STATUS)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        return 0
+
+
+def _complain(error: Exception, status: int) -> int:
+    print(f"machinery: {type(error).__name__}: {error}", file=sys.stderr)
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="machinery", description="A task queue that loses nothing.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    worker = _command(commands, "worker", _worker, "run tasks until told to stop (SIGTERM drains, a second one leaves at once)")
+    worker.add_argument("-c", "--concurrency", type=_count, default=0, help="how many tasks at once; 0: unlimited (default)")
+    worker.add_argument("-p", "--processes", type=_count, default=1, help="how many worker processes (default 1)")
+    worker.add_argument("-q", "--queue", action="append", help="a queue to consume; may be repeated (default: the server's)")
+    worker.add_argument("-t", "--tag", default="worker", help="begins the worker's name")
+    worker.add_argument("-l", "--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"], type=str.upper)
+    worker.add_argument("--supervised", action="store_true", help=argparse.SUPPRESS)
+
+    send = _command(commands, "send", _send, "send one task; prints its id")
+    send.add_argument("name", help="the task's name")
+    send.add_argument("args", nargs="*", help="arguments: JSON, else text")
+    send.add_argument("-q", "--queue", default="", help="the queue (default: the task's or the server's)")
+    send.add_argument("--countdown", type=float, help="seconds to wait before it may start")
+    send.add_argument("--wait", type=float, metavar="SECONDS", help="wait that long for the result and print it as JSON")
+
+    result = _command(commands, "result", _result, "print the state of a task as JSON")
+    result.add_argument("uuid")
+    result.add_argument("--wait", type=float, metavar="SECONDS", help="wait that long for it to end")
+
+    for name, function, text in (
+        ("pending", _pending, "list what waits in a queue"),
+        ("dead", _dead, "list the dead letters of a queue"),
+    ):
+        command = _command(commands, name, function, text)
+        command.add_argument("-q", "--queue", default="")
+        command.add_argument("-n", "--limit", type=_count, default=100)
+    delayed = _command(commands, "delayed", _delayed, "list what waits for its time, in any queue")
+    delayed.add_argument("-n", "--limit", type=_count, default=100)
+
+    requeue = _command(commands, "requeue", _requeue, "put dead letters back on their queue")
+    requeue.add_argument("ids", nargs="*", help="which (default: all)")
+    requeue.add_argument("-q", "--queue", default="")
+    purge = _command(commands, "purge", _purge, "delete all that waits in a queue")
+    purge.add_argument("-q", "--queue", default="")
+    purge.add_argument("--dead", action="store_true", help="delete its dead letters instead")
+
+    _command(commands, "doctor", _doctor, "check the installation and the services' settings that silently break queues")
+    return parser
+
+
+def _command(
+    commands: Any, name: str, function: Callable[[argparse.Namespace], int], text: str
+) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+    command.add_argument("target", help=TARGET_HELP)
+    command.set_defaults(command=function)
+    return command
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError("must not be negative")
+    return value
+
+
+# -- the commands -----------------------------------------------------------------------------------------------------------
+
+
+def _worker(arguments: argparse.Namespace) -> int:
+    logging.basicConfig(level=arguments.log_level, format="%(asctime)s %(levelname)s %(process)d %(name)s: %(message)s")
+    if arguments.processes > 1 and not arguments.supervised:
+        load_server(arguments.target).close()  # what is wrong with it is better said once, before anything starts
+        command = worker_command(_passed_on(arguments))
+        return Supervisor(command, arguments.processes, logging.getLogger("machinery")).run()
+    server = load_server(arguments.target)
+    worker = server.new_worker(arguments.tag, arguments.concurrency, arguments.queue)
+    if arguments.supervised:
+        quit_with_parent(worker.quit)
+    worker.launch()
+    server.close()
+    return 0
+
+
+def _passed_on(arguments: argparse.Namespace) -> list[str]:
+    passed = [arguments.target, "-c", str(arguments.concurrency), "-t", arguments.tag, "-l", arguments.log_level]
+    for queue in arguments.queue or ():
+        passed += ["-q", queue]
+    return passed
+
+
+def _send(arguments: argparse.Namespace) -> int:
+    with load_server(arguments.target) as server:
+        values = [_value(text) for text in arguments.args]
+        task = server.registry.find(arguments.name)
+        if task is not None:
+            options: dict[str, Any] = {}
+            if arguments.queue:
+                options["queue"] = arguments.queue
+            if arguments.countdown is not None:
+                options["countdown"] = timedelta(seconds=arguments.countdown)
+            signature = task.options(**options).signature(*values)
+        else:
+            print(f"machinery: this server has no task {arguments.name!r}; sending it as it is", file=sys.stderr)
+            signature = Signature(arguments.name, values, routing_key=arguments.queue, eta=_after(arguments.countdown))
+        sent = server.send_task(signature)
+        print(sent.uuid, flush=True)
+        if arguments.wait is None:
+            return 0
+        try:
+            print(json.dumps(sent.get(timeout=arguments.wait), default=repr))
+        except (TaskFailed, ResultTimeout) as error:
+            return _complain(error, FAILED_STATUS)
+        return 0
+
+
+def _after(seconds: float | None) -> Any:
+    from datetime import UTC, datetime
+
+    return None if seconds is None else datetime.now(UTC) + timedelta(seconds=seconds)
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _result(arguments: argparse.Namespace) -> int:
+    with load_server(arguments.target) as server:
+        result = server.result(arguments.uuid)
+        if arguments.wait is not None:
+            try:
+                result.get(timeout=arguments.wait)
+            except TaskFailed:
+                pass  # shown below
+        state = result.task_state()
+        print(_state_text(state))
+        return FAILED_STATUS if state.is_failure else 0
+
+
+def _state_text(state: TaskState) -> str:
+    from machinery.wire import encode_state
+
+    return encode_state(state).decode()
+
+
+def _pending(arguments: argparse.Namespace) -> int:
+    with load_server(arguments.target) as server:
+        for signature in server.pending_tasks(arguments.queue, arguments.limit):
+            print(_signature_text(signature))
+    return 0
+
+
+def _delayed(arguments: argparse.Namespace) -> int:
+    with load_server(arguments.target) as server:
+        for signature in server.delayed_tasks(arguments.limit):
+            print(_signature_text(signature))
+    return 0
+
+
+def _signature_text(signature: Signature) -> str:
+    eta = f" at {signature.eta.isoformat()}" if signature.eta else ""
+    shown = ", ".join(f"{arg.name}={arg.value!r}" if arg.name else repr(arg.value) for arg in signature.args)
+    return f"{signature.uuid} {signature.name}({shown}){eta}"
+
+
+def _dead(arguments: argparse.Namespace) -> int:
+    with load_server(arguments.target) as server:
+        for letter in server.dead_tasks(arguments.queue, arguments.limit):
+            print(f"{letter.id} {letter.died_at.isoformat(timespec='seconds')} {letter.reason}: {letter.body[:200]!r}")
+    return 0
+
+
+def _requeue(arguments: argparse.Namespace) -> int:
+    with load_server(arguments.target) as server:
+        count = server.broker.requeue_dead(_queue(server, arguments), arguments.ids or None)
+        print(f"{count} put back")
+    return 0
+
+
+def _purge(arguments: argparse.Namespace) -> int:
+    with load_server(arguments.target) as server:
+        queue = _queue(server, arguments)
+        count = server.broker.purge_dead(queue) if arguments.dead else server.broker.purge(queue)
+        print(f"{count} deleted")
+    return 0
+
+
+def _queue(server: Server, arguments: argparse.Namespace) -> str:
+    return str(arguments.queue or server.config.default_queue)
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    with load_server(arguments.target) as server:
+        findings = list(describe_installation(server.config))
+        for role, service in (("broker", server.broker), ("backend", server.backend), ("lock", server.lock)):
+            try:
+                found = service.examine()
+            except Unavailable as error:
+                found = [Finding("error", str(error))]
+            findings += [Finding(finding.level, f"{role}: {finding.text}") for finding in found]
+    for finding in findings:
+        print(f"{finding.level:8}{finding.text}")
+    if not findings:
+        print("ok      nothing to complain of")
+    return FAILED_STATUS if any(finding.level == "error" for finding in findings) else 0

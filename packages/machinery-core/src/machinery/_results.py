@@ -1,0 +1,147 @@
+"""Results as a client sees them: wait for a task, read its state, or look once."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from machinery._values import decode_value
+from machinery.errors import ResultTimeout, StateNotFound, TaskFailed
+
+if TYPE_CHECKING:
+    from machinery._signatures import Signature
+    from machinery._states import State, TaskState
+    from machinery.abc import Backend
+
+R = TypeVar("R", covariant=True)
+
+LONGEST_WAIT = 60.0
+"""Seconds that one call to the backend waits at most; longer waits are made of several."""
+
+
+class AsyncResult(Generic[R]):
+    """The result of one sent task."""
+
+    def __init__(self, backend: Backend, uuid: str, signature: Signature | None = None) -> None:
+        self._backend = backend
+        self.uuid = uuid
+        self.signature = signature
+        """The signature as sent; ``None`` when the result was looked up by its id."""
+
+    def __repr__(self) -> str:
+        return f"<AsyncResult {self.uuid}>"
+
+    @property
+    def state(self) -> State:
+        """The task's state now. Raises `StateNotFound`."""
+        return self.task_state().state
+
+    def task_state(self) -> TaskState:
+        """The task's record now. Raises `StateNotFound`, `ResultsNotStored`, `BackendUnavailable`."""
+        (found,) = self._backend.load([self.uuid])
+        if found is None:
+            raise not_found(self.uuid)
+        return found
+
+    def touch(self) -> R | None:
+        """Look once: the value, the failure raised (`TaskFailed`), or ``None`` while it runs (or when the value is ``None``)."""
+        state = self.task_state()
+        return value_of(state) if state.is_completed else None
+
+    def get(self, timeout: float | None = None, *, interval: float | None = None) -> R:
+        """Wait for the value: ``None`` for a task that returns nothing, a tuple for one that returns several.
+
+        ``timeout``: seconds to wait; ``None`` waits for ever. The result is pushed where the backend can; ``interval`` bounds
+        how often it is looked for besides (for records that Go workers wrote). Raises `TaskFailed`, `ResultTimeout`,
+        `StateNotFound` (no record: with a timeout, when none has come by its end; without, at once), `BackendUnavailable`.
+        """
+        (state,) = wait_for(self._backend, [self.uuid], timeout, interval)
+        return value_of(state)  # type: ignore[no-any-return]
+
+    async def aget(self, timeout: float | None = None, *, interval: float | None = None) -> R:  # noqa: ASYNC109 - as get
+        """`get`, without blocking the event loop."""
+        return await asyncio.to_thread(self.get, timeout, interval=interval)
+
+    async def atouch(self) -> R | None:
+        """`touch`, without blocking the event loop."""
+        return await asyncio.to_thread(self.touch)
+
+
+class ChainResult(AsyncResult[R]):
+    """The result of a chain: of its last task, once every task before it has succeeded."""
+
+    def __init__(self, backend: Backend, signatures: Sequence[Signature]) -> None:
+        super().__init__(backend, signatures[-1].uuid, signatures[-1])
+        self.members = tuple(AsyncResult[Any](backend, signature.uuid, signature) for signature in signatures)
+        """The results of the chain's tasks, in order."""
+
+    def __repr__(self) -> str:
+        return f"<ChainResult {self.uuid} of {len(self.members)}>"
+
+    def touch(self) -> R | None:
+        """Look once: the last value, the first failure raised, or ``None`` while it runs."""
+        for member in self.members:
+            (state,) = self._backend.load([member.uuid])
+            if state is None or not state.is_completed:
+                return None
+            value = value_of(state)
+        return value  # type: ignore[no-any-return]
+
+    def get(self, timeout: float | None = None, *, interval: float | None = None) -> R:
+        """Wait for the last task's value. A task that fails ends the chain: its `TaskFailed` is raised."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        for member in self.members:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            # A later member has no record until the one before has succeeded and its worker has sent it.
+            (state,) = wait_for(self._backend, [member.uuid], left, interval, patient=member is not self.members[0])
+            value = value_of(state)
+        return value  # type: ignore[no-any-return]
+
+
+def wait_for(
+    backend: Backend, ids: Sequence[str], timeout: float | None, interval: float | None, *, patient: bool = False
+) -> list[TaskState]:
+    """The final records of ``ids``. Raises `ResultTimeout`, or `StateNotFound` for one that has no record (see `AsyncResult.get`).
+
+    ``patient``: a missing record may still come, even when there is no timeout.
+    """
+    deadline = None if timeout is None else time.monotonic() + timeout
+    while True:
+        step = LONGEST_WAIT if deadline is None else max(0.0, min(LONGEST_WAIT, deadline - time.monotonic()))
+        if deadline is None and not patient:
+            for uuid, state in zip(ids, backend.load(ids), strict=True):
+                if state is None:
+                    raise not_found(uuid)
+        states = backend.wait(ids, step) if interval is None else backend.wait(ids, step, interval)
+        done = [state for state in states if state is not None and state.is_completed]
+        if len(done) == len(ids):
+            return done
+        if deadline is not None and time.monotonic() >= deadline:
+            missing = [uuid for uuid, state in zip(ids, states, strict=True) if state is None]
+            if missing:
+                raise not_found(missing[0])
+            raise ResultTimeout(f"no result of {_some(ids)} within {timeout} s; it goes on, ask again later")
+
+
+def value_of(state: TaskState) -> Any:
+    """The value that a final record holds. Raises `TaskFailed`, and `ArgumentError` for a result that cannot be read."""
+    if state.is_failure:
+        raise TaskFailed(state.error, uuid=state.task_uuid, name=state.task_name)
+    values = [decode_value(result.type, result.value) for result in state.results or ()]
+    if not values:
+        return None
+    return values[0] if len(values) == 1 else tuple(values)
+
+
+def not_found(uuid: str) -> StateNotFound:
+    """The error for a task without a record."""
+    return StateNotFound(
+        f"there is no record of task {uuid}: it was never sent through this backend, or its record has expired "
+        "(results_expire_in) or was evicted"
+    )
+
+
+def _some(ids: Sequence[str]) -> str:
+    return ids[0] if len(ids) == 1 else f"{len(ids)} tasks ({ids[0]}, …)"

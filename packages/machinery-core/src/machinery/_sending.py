@@ -1,0 +1,111 @@
+"""From a signature to the queue: complete it, store PENDING, publish. One path for applications and workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from machinery._signatures import Signature, new_task_uuid, raw_signature
+from machinery._states import State, TaskState
+from machinery.abc import Backend, Broker, Message
+from machinery.errors import EncodeError, PriorityNotSupported
+from machinery.wire import encode_signature
+
+if TYPE_CHECKING:
+    from machinery._config import Config
+
+PrePublishHandler = Callable[[Signature], Signature | None]
+"""Called with each signature just before it is published; may return a changed copy to be sent instead."""
+
+
+class Sender:
+    """Sends signatures through one broker and one backend. Safe from any thread."""
+
+    def __init__(self, config: Config, broker: Broker, backend: Backend) -> None:
+        self.config = config
+        self.pre_publish: PrePublishHandler | None = None
+        self._broker = broker
+        self._backend = backend
+        self._capabilities = broker.capabilities
+        self._at_once = broker.combined_with(backend) or self._one_after_the_other
+
+    def send(self, signatures: Sequence[Signature]) -> list[Signature]:
+        """Store PENDING for all, then publish all, in one batch. Returns the signatures as sent (with their uuids).
+
+        Raises `EncodeError` and `PriorityNotSupported` before anything is stored, the `Unavailable` family, and `PublishError`
+        naming the positions that were not accepted; nothing else was lost.
+        """
+        prepared = [self._prepare(signature) for signature in signatures]
+        for signature in prepared:
+            self._check(signature)
+        self.submit(prepared)
+        return prepared
+
+    def submit(self, prepared: Sequence[Signature]) -> None:
+        """Store PENDING and publish signatures that are complete; for workers, who must pass on what Go accepted."""
+        now = datetime.now(UTC)
+        messages = [self._to_message(signature, now) for signature in prepared]
+        states = [TaskState(signature.uuid, signature.name, State.PENDING, None, "", now) for signature in prepared]
+        self._at_once(states, messages)
+
+    def publish(self, prepared: Sequence[Signature]) -> None:
+        """Publish only: a retry's copy, whose record stays RETRY until it is received."""
+        now = datetime.now(UTC)
+        self._broker.publish([self._to_message(signature, now) for signature in prepared])
+
+    def complete(self, signature: Signature, queue: str = "") -> Signature:
+        """The signature with all that the wire wants filled in (protocol §1.4, §1.5); the handler has its say."""
+        return self._prepare(signature, queue)
+
+    def _one_after_the_other(self, states: Sequence[TaskState], messages: Sequence[Message]) -> None:
+        self._backend.submit(states)
+        self._broker.publish(messages)
+
+    def _prepare(self, signature: Signature, queue: str = "") -> Signature:
+        s = signature
+        made = raw_signature(
+            s.name, s.args, s.uuid or new_task_uuid(), s.routing_key or queue or self.config.default_queue, s.eta,
+            s.group_uuid, s.group_task_count, s.headers if s.headers is not None else {}, s.priority, s.immutable,
+            s.retry_count, s.retry_timeout, s.on_success, s.on_error, s.chord_callback, s.broker_message_group_id,
+            s.sqs_receipt_handle, s.stop_task_deletion_on_error, s.ignore_when_task_not_registered,
+        )  # fmt: skip
+        if self.pre_publish is not None:
+            return self.pre_publish(made) or made
+        return made
+
+    def _check(self, signature: Signature) -> None:
+        if signature.priority and not self._capabilities.priorities:
+            raise PriorityNotSupported(
+                f"{signature.name} asks for priority {signature.priority}, and this broker has no priorities; "
+                "leave the priority out, or use one queue for each level of urgency"
+            )
+        if self.config.mixed_fleet:
+            _refuse_what_harms_go(signature)
+
+    def _to_message(self, signature: Signature, now: datetime) -> Message:
+        eta = signature.eta
+        if eta is not None:
+            longest = self._capabilities.max_delay
+            if eta <= now or longest == timedelta(0):
+                eta = None
+            elif longest is not None:
+                eta = min(eta, now + longest)
+        queue = signature.routing_key
+        body = signature if self._capabilities.routing_key_in_body else signature.with_(routing_key="")
+        return Message(
+            encode_signature(body), queue, eta, signature.priority, signature.broker_message_group_id, signature.uuid,
+            signature.headers,
+        )  # fmt: skip
+
+
+def _refuse_what_harms_go(signature: Signature) -> None:
+    for arg in signature.args:
+        if arg.type == "json":
+            raise EncodeError(
+                f"an argument of {signature.name} is {type(arg.value).__name__}, which travels as type 'json'; Go workers cannot "
+                "read that, and with mixed_fleet it is refused (send a string, or lists of one scalar type)"
+            )
+    for nested in (*signature.on_success, *signature.on_error, signature.chord_callback):
+        if nested is not None:
+            _refuse_what_harms_go(nested)

@@ -1,0 +1,281 @@
+"""The server: what an application holds. It registers tasks, sends signatures and makes workers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, overload
+
+from machinery._config import Config
+from machinery._inline import InlineRunner
+from machinery._plugins import has_backend, has_lock, load_backend, load_broker, load_lock
+from machinery._registry import Registry
+from machinery._results import AsyncResult, ChainResult
+from machinery._sending import PrePublishHandler, Sender
+from machinery._task import Parameters, RunOptions, Task, TaskContext, TaskOptions, task_options
+from machinery._times import to_timedelta
+from machinery._urls import scheme_of
+from machinery._worker import Worker
+from machinery.errors import ConfigError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from machinery._retry import Retry
+    from machinery._signatures import Signature
+    from machinery._workflows import Chain
+    from machinery.abc import Backend, Broker, DeadLetter, Lock, Message
+
+P = ParamSpec("P")
+R = TypeVar("R")
+F = Callable[..., Any]
+
+
+class Server:
+    """Holds the tasks and the three services, injected: a broker, a result backend and a lock.
+
+    ``Server(config, broker, backend, lock)`` takes objects; `from_url` and `from_config` only build them. Safe from any
+    thread. Closing closes what it built itself, not what was injected.
+    """
+
+    def __init__(
+        self,
+        config: Config | None = None,
+        broker: Broker | None = None,
+        backend: Backend | None = None,
+        lock: Lock | None = None,
+        *,
+        logger: logging.Logger | None = None,
+    ) -> None:
+        if broker is None:
+            raise ConfigError("a server needs a broker: Server(config, broker, backend, lock), or Server.from_url('redis://…')")
+        self._config = config if config is not None else Config()
+        self.broker = broker
+        self.backend = backend if backend is not None else load_backend("null://", self._config)
+        self.lock = lock if lock is not None else load_lock("memory://", self._config)
+        self.logger = logger if logger is not None else logging.getLogger("machinery")
+        self.registry = Registry()
+        self.sender = Sender(self._config, self.broker, self.backend)
+        self._owned: list[Broker | Backend | Lock] = []
+        assign = getattr(broker, "assign", None)  # a broker that runs what it is given (eager)
+        if assign is not None:
+            assign(InlineRunner(self))
+        source = self._config.source
+        if source is not None:
+            source.subscribe(self._replace_config)
+
+    # -- building -----------------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_url(
+        cls, url: str, *, result_backend: str | None = None, lock: str | None = None, logger: logging.Logger | None = None,
+        **config: Any,
+    ) -> Self:  # fmt: skip
+        """A server on the service at ``url``, which serves as broker, backend and lock where its plug-in can.
+
+        ``config``: the fields of `Config`. Does not connect. Raises `ConfigError` (`UnknownScheme` …).
+        """
+        made = Config(broker=url, result_backend=result_backend or "", lock=lock or "", **config)
+        return cls.from_config(made, logger=logger)
+
+    @classmethod
+    def from_config(cls, config: Config, *, logger: logging.Logger | None = None) -> Self:
+        """A server on the services that ``config`` names. Does not connect. Raises `ConfigError`."""
+        if not config.broker:
+            raise ConfigError("the configuration names no broker; set broker, such as 'redis://localhost:6379'")
+        broker = load_broker(config.broker, config)
+        backend_url = config.result_backend or (config.broker if has_backend(scheme_of(config.broker)) else "null://")
+        backend = load_backend(backend_url, config)
+        lock_url = config.lock or next((url for url in (config.broker, backend_url) if has_lock(scheme_of(url))), "memory://")
+        server = cls(config, broker, backend, load_lock(lock_url, config), logger=logger)
+        server._owned = [server.broker, server.backend, server.lock]
+        return server
+
+    @property
+    def config(self) -> Config:
+        """The configuration in force."""
+        return self._config
+
+    def _replace_config(self, config: Config) -> None:
+        self._config = config
+        self.sender.config = config
+
+    def close(self) -> None:
+        """Let go of the services that this server built itself. May be called twice."""
+        source = self._config.source
+        if source is not None:
+            source.close()
+        for service in self._owned:
+            service.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # -- tasks --------------------------------------------------------------------------------------------------------------
+
+    @overload
+    def task(self, function: Callable[Concatenate[TaskContext, P], Coroutine[Any, Any, R]], /) -> Task[P, R, Coroutine[Any, Any, R]]: ...
+    @overload
+    def task(self, function: Callable[Concatenate[TaskContext, P], R], /) -> Task[P, R, R]: ...
+    @overload
+    def task(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R, Coroutine[Any, Any, R]]: ...
+    @overload
+    def task(self, function: Callable[P, R], /) -> Task[P, R, R]: ...
+    @overload
+    def task(self, /, *, name: str = "", **options: Any) -> TaskDecorator: ...
+    def task(self, function: F | None = None, /, *, name: str = "", **options: Any) -> Any:
+        """Register a function as a task: ``@server.task`` or ``@server.task(name=…, retry_count=…, …)``.
+
+        Options: those of `Task.options` (what its signatures carry), and the worker's: ``retry`` (`Fibonacci`, the default, or
+        `Exponential`), ``retry_for`` and ``no_retry_for`` (exception types), ``soft_time_limit`` (span). The name is the
+        function's unless given. Raises `TaskAlreadyRegistered`.
+        """
+        if function is None:
+            return TaskDecorator(self, name, options)
+        return self._register(name or function.__name__, function, options)
+
+    def register_task(self, name: str, function: F, **options: Any) -> Task[..., Any, Any]:
+        """Register ``function`` under ``name``; options as `task`. Raises `TaskAlreadyRegistered`."""
+        return self._register(name, function, options)
+
+    def register_tasks(self, functions: Mapping[str, F]) -> None:
+        """Register each function under its name."""
+        for name, function in functions.items():
+            self._register(name, function, {})
+
+    def is_task_registered(self, name: str) -> bool:
+        """Whether this server has a task of that name."""
+        return self.registry.find(name) is not None
+
+    def _register(self, name: str, function: F, options: Mapping[str, Any]) -> Task[..., Any, Any]:
+        if isinstance(function, Task):
+            function = function.function
+        if not callable(function):
+            raise TypeError(f"a task is a function, not {type(function).__name__}")
+        if not name:
+            raise ConfigError("a task needs a name")
+        mine = {key: options[key] for key in options if key in RunOptions.__dataclass_fields__}
+        if mine.get("soft_time_limit") is not None:
+            mine["soft_time_limit"] = to_timedelta(mine["soft_time_limit"])
+            if mine["soft_time_limit"] <= timedelta(0):
+                raise ConfigError(f"the soft_time_limit of {name} must be positive")
+        for key in ("retry_for", "no_retry_for"):
+            if isinstance(mine.get(key), type):
+                mine[key] = (mine[key],)
+        theirs = {key: value for key, value in options.items() if key not in mine}
+        task = Task[..., Any, Any](
+            function,
+            name,
+            server=self,
+            options=task_options(TaskOptions(), theirs),
+            run_options=RunOptions(**mine),
+            parameters=Parameters(function, name),
+        )
+        self.registry.add(task)
+        return task
+
+    # -- sending ------------------------------------------------------------------------------------------------------------
+
+    def send_task(self, signature: Signature) -> AsyncResult[Any]:
+        """Send one signature. Once this returns, the task runs at least once.
+
+        Raises `EncodeError` and `PriorityNotSupported` before anything is stored; `PublishError` when the broker refuses it;
+        the `Unavailable` family when a service cannot be reached (it may have been sent or not).
+        """
+        (sent,) = self.sender.send((signature,))
+        return AsyncResult(self.backend, sent.uuid, sent)
+
+    def send_tasks(self, signatures: Iterable[Signature]) -> list[AsyncResult[Any]]:
+        """Send many signatures as one batch; results in the same order. Raises as `send_task`, naming the positions."""
+        return [AsyncResult(self.backend, sent.uuid, sent) for sent in self.sender.send(list(signatures))]
+
+    def send_chain(self, chain: Chain) -> ChainResult[Any]:
+        """Send a chain: its first task now, each further one by the worker that finished the one before."""
+        linked = chain.linked()
+        (first,) = self.sender.send(linked[:1])
+        return ChainResult(self.backend, (first, *linked[1:]))
+
+    async def asend_task(self, signature: Signature) -> AsyncResult[Any]:
+        """`send_task`, without blocking the event loop."""
+        return await asyncio.to_thread(self.send_task, signature)
+
+    async def asend_tasks(self, signatures: Iterable[Signature]) -> list[AsyncResult[Any]]:
+        """`send_tasks`, without blocking the event loop."""
+        return await asyncio.to_thread(self.send_tasks, list(signatures))
+
+    async def asend_chain(self, chain: Chain) -> ChainResult[Any]:
+        """`send_chain`, without blocking the event loop."""
+        return await asyncio.to_thread(self.send_chain, chain)
+
+    def result(self, uuid: str) -> AsyncResult[Any]:
+        """The result of a task by its id. Does not look yet."""
+        return AsyncResult(self.backend, uuid)
+
+    def set_pre_task_handler(self, handler: PrePublishHandler | None) -> None:
+        """``handler(signature)`` just before each publish (Go's name for it); it may return a changed copy to send instead."""
+        self.sender.pre_publish = handler
+
+    # -- working ------------------------------------------------------------------------------------------------------------
+
+    def new_worker(self, tag: str, concurrency: int = 0, queues: Iterable[str] | None = None) -> Worker:
+        """A worker of ``queues`` (the default queue); at most ``concurrency`` tasks at once, 0: unlimited, as in Go."""
+        return Worker(self, tag, concurrency, list(queues) if queues is not None else None)
+
+    def new_custom_queue_worker(self, tag: str, concurrency: int, queue: str) -> Worker:
+        """A worker of one other queue."""
+        return Worker(self, tag, concurrency, [queue])
+
+    # -- looking ------------------------------------------------------------------------------------------------------------
+
+    def pending_tasks(self, queue: str = "", limit: int = 1000) -> list[Signature]:
+        """Up to ``limit`` signatures that wait in ``queue`` (the default one). What cannot be decoded is left out."""
+        return _signatures(self.broker.pending(queue or self.config.default_queue, limit))
+
+    def delayed_tasks(self, limit: int = 1000) -> list[Signature]:
+        """Up to ``limit`` signatures that wait for their time, in any queue."""
+        return _signatures(self.broker.delayed(limit))
+
+    def dead_tasks(self, queue: str = "", limit: int = 1000) -> list[DeadLetter]:
+        """Up to ``limit`` dead letters of ``queue`` (the default one), with their reasons."""
+        return self.broker.dead(queue or self.config.default_queue, limit)
+
+
+class TaskDecorator:
+    """What ``@server.task(…)`` with options returns: registers the function below it."""
+
+    def __init__(self, server: Server, name: str, options: Mapping[str, Any]) -> None:
+        self._server = server
+        self._name = name
+        self._options = options
+
+    @overload
+    def __call__(self, function: Callable[Concatenate[TaskContext, P], Coroutine[Any, Any, R]], /) -> Task[P, R, Coroutine[Any, Any, R]]: ...
+    @overload
+    def __call__(self, function: Callable[Concatenate[TaskContext, P], R], /) -> Task[P, R, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R, Coroutine[Any, Any, R]]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Task[P, R, R]: ...
+    def __call__(self, function: F, /) -> Any:
+        """Register ``function``."""
+        return self._server.register_task(self._name or function.__name__, function, **self._options)
+
+
+def _signatures(messages: Iterable[Message]) -> list[Signature]:
+    from machinery.errors import DecodeError
+    from machinery.wire import decode_signature
+
+    found: list[Signature] = []
+    for message in messages:
+        try:
+            found.append(decode_signature(message.body))
+        except DecodeError:
+            continue
+    return found

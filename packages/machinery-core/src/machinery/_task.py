@@ -1,0 +1,311 @@
+"""Tasks: what ``@server.task`` returns, the options it takes, and how a function's parameters meet a message's arguments."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar
+
+from machinery._headers import EXPIRES
+from machinery._retry import Fibonacci, Retry
+from machinery._signatures import Signature
+from machinery._times import encode_time, to_timedelta
+from machinery._values import Arg, decode_value, result_types, to_arg, typed_arg, wire_type
+from machinery.errors import ArgumentError, EncodeError
+
+if TYPE_CHECKING:
+    from machinery._results import AsyncResult
+
+P = ParamSpec("P")
+R = TypeVar("R")
+C = TypeVar("C", covariant=True)
+
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_CHECKED: dict[type, tuple[type, ...]] = {
+    int: (int,),
+    float: (float, int),
+    str: (str,),
+    bool: (bool,),
+    bytes: (bytes,),
+}
+"""Annotations that a decoded argument is held against, as Go's call does (protocol §1.3)."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskContext:
+    """What a task may ask about its own run: annotate the first parameter with it."""
+
+    uuid: str = ""
+    name: str = ""
+    attempt: int = 1
+    """Which run this is: 1 for the first."""
+    headers: Mapping[str, Any] = field(default_factory=dict)
+    signature: Signature | None = None
+    """The signature as received; ``None`` when the function was called directly."""
+
+
+class Sender(Protocol):
+    """What a task needs of its server."""
+
+    def send_task(self, signature: Signature) -> AsyncResult[Any]:
+        """Send one signature."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskOptions:
+    """What a task's signatures carry when they are made, and how the worker treats its runs."""
+
+    queue: str = ""
+    priority: int = 0
+    retry_count: int = 0
+    """Failures after which it is run again."""
+    retry_timeout: int = 0
+    """Where Go's Fibonacci row starts, in seconds."""
+    immutable: bool = False
+    expires: timedelta | datetime | None = None
+    """Not started later than this (after sending, or an aware instant): it fails instead."""
+    eta: datetime | None = None
+    countdown: timedelta | None = None
+    headers: Mapping[str, Any] | None = None
+    on_success: tuple[Signature, ...] = ()
+    on_error: tuple[Signature, ...] = ()
+    ignore_when_task_not_registered: bool = False
+    stop_task_deletion_on_error: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """How a worker treats a task's runs."""
+
+    retry: Retry = field(default_factory=Fibonacci)
+    retry_for: tuple[type[BaseException], ...] = (Exception,)
+    """Failures of these types are retried …"""
+    no_retry_for: tuple[type[BaseException], ...] = ()
+    """… unless they are of one of these."""
+    soft_time_limit: timedelta | None = None
+
+
+class Parameters:
+    """A function's parameters: turns a call into arguments for the wire, and arguments from the wire into a call."""
+
+    def __init__(self, function: Callable[..., Any], name: str) -> None:
+        self._name = name
+        hints = _type_hints(function)
+        parameters = list(inspect.signature(function).parameters.values())
+        self.wants_context = bool(parameters) and hints.get(parameters[0].name) is TaskContext
+        if self.wants_context:
+            parameters = parameters[1:]
+        self._signature = inspect.Signature(parameters)
+        positional = [p for p in parameters if p.kind in _POSITIONAL]
+        self._least = sum(p.default is p.empty for p in positional)
+        self._most = len(positional)
+        self._variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+        self._by_keyword_only = any(p.kind is p.KEYWORD_ONLY and p.default is p.empty for p in parameters)
+        self._takes_any_keyword = any(p.kind is p.VAR_KEYWORD for p in parameters)
+        self._keywords = {p.name for p in parameters if p.kind in {p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY}}
+        self._types = [_advice(hints.get(p.name)) for p in positional]
+        self._names = [p.name for p in positional]
+        tail = next((p for p in parameters if p.kind is p.VAR_POSITIONAL), None)
+        self._tail_type = _advice(hints.get(tail.name)) if tail else None
+        self._keyword_types = {p.name: _advice(hints.get(p.name)) for p in parameters}
+        self._checks = [_CHECKED.get(hints.get(p.name, object)) for p in positional]
+        self._tail_check = _CHECKED.get(hints.get(tail.name, object)) if tail else None
+        self._checks_anything = any(self._checks) or self._tail_check is not None
+        self.returns = result_types(hints.get("return"))
+
+    def to_args(self, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> tuple[Arg, ...]:
+        """The call's arguments for the wire. Raises `EncodeError` for a call that the function could not take."""
+        name = self._name
+        fits = self._least <= len(args) and (len(args) <= self._most or self._variadic) and not self._by_keyword_only
+        if keywords or not fits:
+            try:
+                self._signature.bind(*args, **keywords)
+            except TypeError as error:
+                raise EncodeError(f"{name} cannot be called like this: {error}") from None
+        if self._checks_anything:
+            self._check(args, EncodeError)
+        types = self._types
+        most = self._most
+        made: list[Arg] = []
+        for position, value in enumerate(args):
+            advice = types[position] if position < most else self._tail_type
+            if advice is None:
+                made.append(to_arg(value, position, name))
+            else:
+                made.append(typed_arg(advice, value, "", f"argument {position + 1} of {name}"))
+        for key, value in keywords.items():
+            made.append(typed_arg(self._keyword_types.get(key), value, key, f"argument {key!r} of {name}"))
+        return tuple(made)
+
+    def to_call(self, args: Iterable[Arg]) -> tuple[list[Any], dict[str, Any]]:
+        """Positional and keyword arguments for the function. Raises `ArgumentError` (protocol §1.3, Go's texts).
+
+        An argument's name makes it a keyword only where the function has such a parameter: Go's names are mere labels.
+        """
+        positional: list[Any] = []
+        keywords: dict[str, Any] = {}
+        for arg in args:
+            value = decode_value(arg.type, arg.value)
+            label = arg.name
+            if label and (label in self._keywords or self._takes_any_keyword) and label not in keywords:
+                keywords[label] = value
+            else:
+                positional.append(value)
+        if self._checks_anything:
+            self._check(positional, ArgumentError)
+        return positional, keywords
+
+    def _check(self, values: Sequence[Any], refusal: type[ArgumentError] | type[EncodeError]) -> None:
+        checks = self._checks
+        most = self._most
+        for position, value in enumerate(values):
+            expected = checks[position] if position < most else self._tail_check
+            if expected is None or type(value) is expected[0] or isinstance(value, Arg):
+                continue
+            if not isinstance(value, expected) or (isinstance(value, bool) and bool not in expected):
+                label = repr(self._names[position]) if position < most else str(position + 1)
+                raise refusal(
+                    f"argument {label} of {self._name} is {type(value).__name__}, the function wants {expected[0].__name__}"
+                )
+
+
+def _type_hints(function: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(function)
+    except Exception:  # noqa: BLE001 - a name that only a type checker sees: go on with the hints that are objects already
+        raw = getattr(function, "__annotations__", {})
+        return {name: hint for name, hint in raw.items() if not isinstance(hint, str)}
+
+
+def _advice(annotation: object) -> str | None:
+    """The wire type where an annotation decides what a value leaves open (see `typed_arg`); ``None`` where it does not."""
+    found = wire_type(annotation)
+    return found if found == "float64" or (found or "").startswith("[]") else None
+
+
+class Task(Generic[P, R, C]):
+    """A registered task: callable as the function itself, and the maker of its signatures.
+
+    ``R`` is what the task results in, ``C`` what calling it here and now returns (a coroutine for an ``async def``).
+    """
+
+    def __init__(  # noqa: PLR0913 - made in one place, by the server
+        self,
+        function: Callable[..., Any],
+        name: str,
+        *,
+        server: Sender | None = None,
+        options: TaskOptions | None = None,
+        run_options: RunOptions | None = None,
+        parameters: Parameters | None = None,
+    ) -> None:
+        self.function = function
+        self.name = name
+        self.is_async = inspect.iscoroutinefunction(function)
+        self.parameters = parameters or Parameters(function, name)
+        self.task_options = options or TaskOptions()
+        self.run_options = run_options or RunOptions()
+        self._server = server
+        self.__doc__ = function.__doc__
+        self.__name__ = getattr(function, "__name__", name)
+        self.__module__ = function.__module__
+        self.__wrapped__ = function
+
+    def __repr__(self) -> str:
+        return f"<Task {self.name}>"
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> C:
+        """The function itself, here and now; a `TaskContext` that it wants is supplied."""
+        if self.parameters.wants_context and not (args and isinstance(args[0], TaskContext)):
+            return self.function(TaskContext(name=self.name), *args, **kwargs)  # type: ignore[no-any-return]
+        return self.function(*args, **kwargs)  # type: ignore[no-any-return]
+
+    def signature(self, *args: P.args, **kwargs: P.kwargs) -> Signature:
+        """A signature that calls this task. Raises `EncodeError`, naming the argument, for what cannot travel."""
+        options = self.task_options
+        return Signature(
+            self.name,
+            self.parameters.to_args(args, kwargs),
+            routing_key=options.queue,
+            eta=_eta(options),
+            headers=_headers(options),
+            priority=options.priority,
+            immutable=options.immutable,
+            retry_count=options.retry_count,
+            retry_timeout=options.retry_timeout,
+            on_success=options.on_success,
+            on_error=options.on_error,
+            ignore_when_task_not_registered=options.ignore_when_task_not_registered,
+            stop_task_deletion_on_error=options.stop_task_deletion_on_error,
+        )
+
+    def send(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]:
+        """Send one call of this task. Once this returns it runs at least once. Raises as `Server.send_task`."""
+        if self._server is None:
+            raise EncodeError(f"the task {self.name} belongs to no server; register it with server.task or server.register_task")
+        return self._server.send_task(self.signature(*args, **kwargs))
+
+    async def asend(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]:
+        """`send`, without blocking the event loop."""
+        return await asyncio.to_thread(self.send, *args, **kwargs)
+
+    def options(self, **changes: Any) -> Task[P, R, C]:
+        """A copy whose signatures carry other options; see `TaskOptions` for the names.
+
+        Spans (``countdown``, ``expires``) are a `timedelta` or a number of seconds. ``eta`` excludes ``countdown``. The worker's
+        part (``retry``, ``soft_time_limit`` …) is set where the task is registered.
+        """
+        return Task(
+            self.function,
+            self.name,
+            server=self._server,
+            options=task_options(self.task_options, changes),
+            run_options=self.run_options,
+            parameters=self.parameters,
+        )
+
+
+def task_options(base: TaskOptions, changes: Mapping[str, Any]) -> TaskOptions:
+    """``base`` with ``changes`` by name, normalised. Raises `TypeError` for an unknown name, `EncodeError` for a bad value."""
+    known = TaskOptions.__dataclass_fields__
+    unknown = [key for key in changes if key not in known]
+    if unknown:
+        raise TypeError(f"unknown task option {unknown[0]!r}; the options are {', '.join(known)}")
+    values = dict(changes)
+    for key in ("on_success", "on_error"):
+        if key in values:
+            given = values[key]
+            values[key] = (given,) if isinstance(given, Signature) else tuple(given)
+    if values.get("countdown") is not None:
+        values["countdown"] = to_timedelta(values["countdown"])
+        if "eta" not in values:
+            values["eta"] = None
+    if isinstance(values.get("retry_timeout"), timedelta):
+        values["retry_timeout"] = int(values["retry_timeout"].total_seconds())
+    if isinstance(values.get("expires"), int | float):
+        values["expires"] = to_timedelta(values["expires"])
+    made = replace(base, **values)
+    if made.eta is not None and made.countdown is not None:
+        raise EncodeError("eta and countdown exclude each other; give one of them")
+    if made.eta is not None and made.eta.utcoffset() is None:
+        raise EncodeError(f"the eta {made.eta.isoformat()} has no time zone; use an aware datetime")
+    if isinstance(made.expires, datetime) and made.expires.utcoffset() is None:
+        raise EncodeError(f"the expiry {made.expires.isoformat()} has no time zone; use an aware datetime")
+    return made
+
+
+def _eta(options: TaskOptions) -> datetime | None:
+    if options.countdown is not None:
+        return datetime.now(UTC) + options.countdown
+    return options.eta
+
+
+def _headers(options: TaskOptions) -> Mapping[str, Any] | None:
+    if options.expires is None:
+        return options.headers
+    at = options.expires if isinstance(options.expires, datetime) else datetime.now(UTC) + options.expires
+    return {**(options.headers or {}), EXPIRES: encode_time(at)}

@@ -1,0 +1,109 @@
+"""Keeps what is held ours, the service's queues moving, and fetching alive."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from machinery.errors import MachineryError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from machinery._worker._executor import Executor
+    from machinery._worker._fetcher import Fetcher
+    from machinery._worker._hooks import Hooks
+
+TICK = 0.5
+"""Seconds between two looks at most."""
+STALE = 1.0
+"""Seconds after which what waits for a slot is handed back, when no slot gets free."""
+WATCHDOG = 60.0
+"""Seconds without any answer to a fetch after which the connection is given up."""
+
+
+class Keeper:
+    """One thread for all queues of a worker."""
+
+    def __init__(self, fetchers: Sequence[Fetcher], executor: Executor, hooks: Hooks) -> None:
+        self._fetchers = fetchers
+        self._executor = executor
+        self._hooks = hooks
+        self._stopped = threading.Event()
+        self._renewals = {fetcher: 0.0 for fetcher in fetchers}
+        self._chores = {fetcher: 0.0 for fetcher in fetchers}
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stopped.set()
+
+    def run(self) -> None:
+        """Look after the queues until stopped."""
+        pause = 0.0
+        while not self._stopped.wait(pause):
+            now = time.monotonic()
+            self._hand_back_stale(now)
+            for fetcher in self._fetchers:
+                self._renew(fetcher, now)
+                self._maintain(fetcher, now)
+                self._watch(fetcher, now)
+            nearest = min([*self._renewals.values(), *self._chores.values()])
+            pause = max(0.0, min(TICK, nearest - time.monotonic()))
+
+    def _renew(self, fetcher: Fetcher, now: float) -> None:
+        """Renew every lease in one call, at a third of its term."""
+        term = fetcher.lease_term
+        if term is None:
+            self._renewals[fetcher] = now + TICK
+            return
+        if now < self._renewals[fetcher]:
+            return
+        begin = time.monotonic()
+        try:
+            lost = fetcher.consumer.extend(fetcher.deliveries())
+        except MachineryError as error:
+            self._hooks.report_trouble(error, f"cannot renew the leases of {fetcher.queue}")
+            self._renewals[fetcher] = now + min(1.0, term / 6)
+            return
+        self._renewals[fetcher] = now + term / 3
+        if lost:
+            self._hooks.logger.warning("%d deliveries of %s are no longer ours", len(lost), fetcher.queue)
+            fetcher.lost(lost)
+        fetcher.renewed(begin)
+
+    def _maintain(self, fetcher: Fetcher, now: float) -> None:
+        if now < self._chores[fetcher]:
+            return
+        try:
+            pause = fetcher.consumer.maintain()
+        except MachineryError as error:
+            self._hooks.report_trouble(error, f"cannot look after {fetcher.queue}")
+            pause = 1.0
+        except Exception:
+            self._hooks.logger.exception("looking after %s failed", fetcher.queue)
+            pause = 5.0
+        self._chores[fetcher] = float("inf") if pause is None else time.monotonic() + pause
+
+    def _watch(self, fetcher: Fetcher, now: float) -> None:
+        """The watchdog: a fetch that neither answers nor fails is cut off, which makes it fail and reconnect."""
+        if now - fetcher.last_look < WATCHDOG:
+            return
+        self._hooks.logger.error("nothing was heard of %s for %d s; reconnecting", fetcher.queue, now - fetcher.last_look)
+        fetcher.last_look = now
+        fetcher.reconnect()
+
+    def _hand_back_stale(self, now: float) -> None:
+        """All slots are busy with long tasks: what was fetched in hope goes back, for others to take."""
+        ready = self._executor.ready
+        try:
+            oldest = ready[0]
+        except IndexError:
+            return
+        if now - oldest.received < STALE or self._executor.has_free_slot:
+            return
+        back: dict[Fetcher, list[object]] = {}
+        for run in self._executor.take_back():
+            back.setdefault(run.fetcher, []).append(run)
+        for fetcher, runs in back.items():
+            fetcher.hand_back(runs)  # type: ignore[arg-type]

@@ -1,0 +1,244 @@
+"""The worker: its threads, how they start, and how they stop without losing anything."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Self
+
+from machinery._states import State, TaskState
+from machinery._worker._announcer import Announcer
+from machinery._worker._executor import Executor
+from machinery._worker._fetcher import Fetcher
+from machinery._worker._hooks import ErrorHandler, Hooks, PreConsumeHandler, TaskHandler
+from machinery._worker._keeper import Keeper
+from machinery._worker._patience import Patience
+from machinery._worker._settler import Settler
+from machinery.errors import ConfigError, MachineryError
+
+if TYPE_CHECKING:
+    from types import FrameType, TracebackType
+
+    from machinery._server import Server
+    from machinery._worker._run import Run
+
+
+class Worker:
+    """Runs the tasks of some queues. Made by `Server.new_worker`.
+
+    `launch` blocks and handles signals; `start`, `quit` and `join` do it in pieces; as a context manager it starts and quits.
+    """
+
+    def __init__(self, server: Server, tag: str, concurrency: int = 0, queues: Sequence[str] | None = None) -> None:
+        if concurrency < 0:
+            raise ConfigError(f"the concurrency of a worker is 0 (unlimited) or more, not {concurrency}")
+        config = server.config
+        self.tag = tag
+        self.concurrency = concurrency
+        self.queues = tuple(queues or (config.default_queue,))
+        if len(set(self.queues)) != len(self.queues):
+            raise ConfigError(f"a queue is named twice: {', '.join(self.queues)}")
+        self.name = f"{tag or 'worker'}@{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._server = server
+        self._drain = config.drain_timeout.total_seconds()
+        self._no_signals = config.no_unix_signals
+        self._hooks = Hooks(server.logger)
+        self._patience = Patience(self._hooks)
+        self._settler = Settler(server.sender, server.backend, self._hooks, self._patience)
+        started = threading.Event()
+        slots = concurrency or config.unlimited_concurrency
+        self._executor = Executor(slots, self._hooks, self._settler.finished, started)
+        self._announcer = Announcer(self._executor, self._settler, server.backend, self._hooks, started)
+        self._fetchers: list[Fetcher] = []
+        self._keeper: Keeper | None = None
+        self._threads: list[threading.Thread] = []
+        self._fetching: list[threading.Thread] = []
+        self._state = threading.Lock()
+        self._started = False
+        self._quitting = threading.Event()
+        self._at_once = threading.Event()
+        self._ended = threading.Event()
+
+    def __repr__(self) -> str:
+        return f"<Worker {self.name} of {', '.join(self.queues)}>"
+
+    # -- handlers -----------------------------------------------------------------------------------------------------------
+
+    def set_error_handler(self, handler: ErrorHandler | None) -> None:
+        """``handler(exception, signature or None)``: a task's final failure, or the worker's own trouble (no signature)."""
+        self._hooks.error = handler
+
+    def set_pre_task_handler(self, handler: TaskHandler | None) -> None:
+        """``handler(signature)`` before each run, in its thread. What it raises is the run's failure."""
+        self._hooks.pre_task = handler
+
+    def set_post_task_handler(self, handler: TaskHandler | None) -> None:
+        """``handler(signature)`` after the outcome was stored and what follows was sent; success, failure and retry alike."""
+        self._hooks.post_task = handler
+
+    def set_pre_consume_handler(self, handler: PreConsumeHandler | None) -> None:
+        """``handler(worker) -> bool`` before each fetch; false: not now, ask again in a moment."""
+        self._hooks.pre_consume = handler
+
+    # -- life ---------------------------------------------------------------------------------------------------------------
+
+    def launch(self) -> None:
+        """Run until told to quit: by `quit`, or by SIGINT or SIGTERM unless `Config.no_unix_signals`.
+
+        The first signal drains (see `quit`), a second one leaves at once. Returns when everything has stopped.
+        """
+        with self._signals():
+            self.start()
+            # A wait without a timeout cannot be interrupted by a signal handler's own work on every platform.
+            while not self._ended.wait(1.0):
+                pass
+        self.join()
+
+    def start(self) -> None:
+        """Start the threads and return. A service that is away is waited for. Raises `ConfigError` when started twice."""
+        with self._state:
+            if self._started:
+                raise ConfigError(f"{self!r} was started before; make a new worker")
+            self._started = True
+        server = self._server
+        self._fetchers = [
+            Fetcher(
+                server.broker,
+                server.backend,
+                queue,
+                self.name,
+                registry=server.registry,
+                executor=self._executor,
+                settler=self._settler,
+                hooks=self._hooks,
+                patience=self._patience,
+                may_consume=lambda: self._hooks.may_consume(self),
+                max_crashes=server.config.max_crashes,
+                default_queue=server.config.default_queue,
+            )
+            for queue in self.queues
+        ]
+        self._keeper = Keeper(self._fetchers, self._executor, self._hooks)
+        self._hooks.logger.info("%r starts with %d tasks: %s", self, len(server.registry.names()), ", ".join(server.registry.names()))
+        for name, body in (("settler", self._settler), ("announcer", self._announcer), ("keeper", self._keeper)):
+            self._threads.append(threading.Thread(target=body.run, name=f"machinery-{name}", daemon=True))
+        for fetcher in self._fetchers:
+            self._fetching.append(threading.Thread(target=fetcher.run, name=f"machinery-fetcher-{fetcher.queue}", daemon=True))
+        for thread in (*self._threads, *self._fetching):
+            thread.start()
+
+    def quit(self) -> None:
+        """Stop fetching, hand back what has not started, let running tasks finish for `Config.drain_timeout`, hand back the rest.
+
+        Returns at once; `join` waits for the end. A second call leaves without waiting for running tasks.
+        """
+        with self._state:
+            if self._quitting.is_set():
+                self._at_once.set()
+                self._patience.give_up()
+                return
+            self._quitting.set()
+            if not self._started:
+                self._ended.set()
+                return
+        threading.Thread(target=self._wind_down, name="machinery-drain", daemon=True).start()
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait for the end, up to ``timeout`` seconds. Whether it has come."""
+        return self._ended.wait(timeout)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.quit()
+        self.join()
+
+    # -- the end ------------------------------------------------------------------------------------------------------------
+
+    def _wind_down(self) -> None:
+        logger = self._hooks.logger
+        try:
+            for fetcher in self._fetchers:
+                fetcher.stop()
+            self._hand_back(self._executor.take_back(), started=False)
+            self._await(lambda: not self._executor.busy and not self._settler.backlog and not self._any_fetching(), self._drain)
+            self._hand_back(self._executor.take_back(), started=False)
+            left = self._executor.running()
+            if left:
+                logger.warning("%d tasks still run after the drain timeout; they are handed back", len(left))
+                self._hand_back(left, started=True)
+        except Exception:
+            logger.exception("stopping went wrong; what is left comes back by its lease")
+        finally:
+            self._close()
+            logger.info("%r has stopped", self)
+            self._ended.set()
+
+    def _await(self, is_done: object, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while not is_done() and time.monotonic() < deadline and not self._at_once.is_set():  # type: ignore[operator]
+            time.sleep(0.005)
+
+    def _any_fetching(self) -> bool:
+        return any(thread.is_alive() for thread in self._fetching)
+
+    def _hand_back(self, runs: Sequence[Run], *, started: bool) -> None:
+        """Give runs back so that they do not count as crashes: a record that says STARTED says RECEIVED again first."""
+        if not runs:
+            return
+        for run in runs:
+            run.abandoned = True
+        records = [
+            TaskState(run.signature.uuid, run.signature.name, State.RECEIVED, crashes=run.crashes)
+            for run in runs
+            if started or run.announced
+        ]
+        if records:
+            try:
+                with self._settler.writing:
+                    self._server.backend.save(records)
+            except MachineryError as error:
+                self._hooks.report_trouble(error, "cannot note that tasks were handed back")
+        for fetcher in self._fetchers:
+            fetcher.hand_back([run for run in runs if run.fetcher is fetcher])
+
+    def _close(self) -> None:
+        assert self._keeper is not None  # noqa: S101 - started before
+        self._settler.stop()
+        self._threads[0].join(None if not self._at_once.is_set() else 1.0)
+        self._patience.give_up()
+        self._keeper.stop()
+        self._announcer.stop()
+        self._executor.stop()
+        for thread in (*self._threads[1:], *self._fetching):
+            thread.join(5.0)
+        for fetcher in self._fetchers:
+            with contextlib.suppress(MachineryError):
+                fetcher.consumer.close()
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        if self._no_signals or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def on_signal(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of a signal handler
+            self._hooks.logger.info("%s: %s", signal.Signals(number).name, "leaving at once" if self._quitting.is_set() else "draining")
+            self.quit()
+
+        before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
