@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from math import isinf
 from typing import Any
 
-from machinery._json import JsonFloat, float_text, to_float32
-from machinery.errors import ArgumentError, EncodeError
+from machinery._go_json import JsonFloat, to_float32
+from machinery.errors import ArgumentError
 
 ARGUMENT_ERROR_PREFIX = "Reflect task args error: "
 """Stands before the text of an `ArgumentError` where it becomes a task's stored error; Go puts it there."""
@@ -116,13 +116,17 @@ def _decode_float(type_name: str, value: Any) -> float:
         raise _is_not(value, type_name)
     try:
         number = float(value)
-        if isinf(number) and type(value) is not float:  # a store with its own type for floats may hold an infinity
-            raise OverflowError
         if type_name == "float32":
             to_float32(number)
     except OverflowError:
-        raise ArgumentError(f'strconv.ParseFloat: parsing "{go_text(value)}": value out of range') from None
+        raise _float_out_of_range(value) from None
+    if isinf(number) and type(value) is not float:  # a store that has a type for floats may hold an infinity
+        raise _float_out_of_range(value)
     return number
+
+
+def _float_out_of_range(value: Any) -> ArgumentError:
+    return ArgumentError(f'strconv.ParseFloat: parsing "{go_text(value)}": value out of range')
 
 
 _SCALARS: dict[str, Callable[[str, Any], Any]] = {
@@ -210,27 +214,19 @@ def _is_not(value: Any, type_name: str) -> ArgumentError:
 
 def go_text(value: Any) -> str:
     """``value`` as Go's ``%v`` prints it."""
-    if value is None:
-        return "<nil>"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if type(value) is JsonFloat:
-        return str(value.text)
-    if isinstance(value, float):
-        try:
-            return float_text(value)
-        except EncodeError:
-            return repr(value)
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, (list, tuple, bytes, bytearray)):
         return "[" + " ".join([go_text(element) for element in value]) + "]"
     if isinstance(value, Mapping):
         return "map[" + " ".join([f"{key}:{go_text(value[key])}" for key in sorted(value, key=str)]) + "]"
-    if isinstance(value, (bytes, bytearray)):
-        return go_text(list(value))
+    if type(value) is JsonFloat:
+        return value.text
     try:
-        return str(value)
+        return _GO_WORDS[value] if value is None or isinstance(value, bool) else str(value)
     except ValueError:  # an int over Python's digit limit
         return f"a number of {value.bit_length()} bits"
+
+
+_GO_WORDS = {None: "<nil>", True: "true", False: "false"}
 
 
 def _plain(value: Any) -> Any:

@@ -15,6 +15,9 @@ from machinery.errors import EncodeError
 MAX_PRIORITY = 255
 """The wire's priority is an unsigned byte; Go cannot decode a message with another (protocol §1.1)."""
 
+MAX_COUNT = 2**63
+"""Go's ``int`` ends before this."""
+
 
 def new_task_uuid() -> str:
     """A fresh task id, ``task_<uuid4>``."""
@@ -55,7 +58,7 @@ class Signature:
     stop_task_deletion_on_error: bool = False
     ignore_when_task_not_registered: bool = False
 
-    def __init__(  # noqa: PLR0913 - one parameter a field of the wire
+    def __init__(
         self,
         name: str,
         args: Iterable[object] | None = (),
@@ -78,14 +81,15 @@ class Signature:
         stop_task_deletion_on_error: bool = False,
         ignore_when_task_not_registered: bool = False,
     ) -> None:
-        if not isinstance(name, str) or not name:
+        if not name or not isinstance(name, str):
             raise EncodeError(f"a signature needs the task's name, a non-empty string, not {name!r}")
-        if eta is not None and eta.utcoffset() is None:
-            raise EncodeError(f"the eta {eta.isoformat()} of {name} has no time zone; use an aware datetime")
-        if not 0 <= priority <= MAX_PRIORITY:
-            raise EncodeError(f"the priority {priority} of {name} is outside 0 to {MAX_PRIORITY}")
-        if retry_count < 0 or retry_timeout < 0:
-            raise EncodeError(f"retry_count and retry_timeout of {name} must not be negative")
+        if eta is not None:
+            _check_eta(name, eta)
+        if priority or group_task_count or retry_count or retry_timeout:
+            _check_counts(name, priority, group_task_count, retry_count, retry_timeout)
+        after_success, after_error = tuple(on_success or ()), tuple(on_error or ())
+        if after_success or after_error or chord_callback is not None:
+            _check_signatures(name, after_success, after_error, chord_callback)
         raw_signature(
             name,
             tuple([to_arg(value, position, name) for position, value in enumerate(args or ())]),
@@ -99,8 +103,8 @@ class Signature:
             immutable,
             retry_count,
             retry_timeout,
-            tuple(on_success or ()),
-            tuple(on_error or ()),
+            after_success,
+            after_error,
             chord_callback,
             broker_message_group_id,
             sqs_receipt_handle,
@@ -117,6 +121,31 @@ class Signature:
                 raise TypeError(f"a signature has no field {field!r}; it has {', '.join(FIELDS)}")
             values[_POSITIONS[field]] = value
         return raw_signature(*values)
+
+
+def _check_eta(name: str, eta: object) -> None:
+    if not isinstance(eta, datetime):
+        raise EncodeError(f"the eta of {name} is of type {type(eta).__qualname__}, not an aware datetime")
+    if eta.utcoffset() is None:
+        raise EncodeError(f"the eta {eta.isoformat()} of {name} has no time zone; use an aware datetime")
+
+
+def _check_counts(name: str, priority: object, *counts: object) -> None:
+    if not isinstance(priority, int) or not 0 <= priority <= MAX_PRIORITY:
+        raise EncodeError(f"the priority of {name} is {priority!r}, not a whole number from 0 to {MAX_PRIORITY}")
+    for field, count in zip(("group_task_count", "retry_count", "retry_timeout"), counts, strict=True):
+        if not isinstance(count, int) or not 0 <= count < MAX_COUNT:
+            raise EncodeError(f"the {field} of {name} is {count!r}, not a whole number from 0 to 2**63 - 1")
+
+
+def _check_signatures(
+    name: str, on_success: tuple[object, ...], on_error: tuple[object, ...], chord_callback: object
+) -> None:
+    callbacks = () if chord_callback is None else (chord_callback,)
+    for field, found in (("on_success", on_success), ("on_error", on_error), ("chord_callback", callbacks)):
+        for one in found:
+            if not isinstance(one, Signature):
+                raise EncodeError(f"the {field} of {name} holds a {type(one).__qualname__}, not a signature")
 
 
 FIELDS = tuple(field.name for field in fields(Signature))

@@ -13,9 +13,14 @@ ZERO_TIME = datetime(1, 1, 1, tzinfo=UTC)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RFC3339 = re.compile(
-    r"\d{4}-\d{2}-\d{2}T(?:[01]\d|2[0-3]):\d{2}:\d{2}(?:\.(\d+))?(?:Z|[+-](?:[01]\d|2[0-3]):[0-5]\d)", re.ASCII
+    r"\d{4}-\d{2}-\d{2}T(?:[01]?\d|2[0-3]):\d{2}:\d{2}(?:[.,](\d+))?(?:Z|[+-](?:[01]\d|2[0-3]):[0-5]\d)", re.ASCII
 )
-"""Stricter than `datetime.fromisoformat`, which also takes week dates, hour 24 and times without seconds."""
+"""Stricter than `datetime.fromisoformat`, which also takes week dates, hour 24 and times without seconds.
+
+Hours of one digit and a decimal comma are no RFC 3339, but Go takes them.
+"""
+
+_HOUR = slice(11, 13)
 
 _MICROSECOND_DIGITS = 6
 _UTC_OFFSET = len("+00:00")
@@ -31,18 +36,22 @@ class Instant(datetime):
 
     @classmethod
     def of(cls, moment: datetime, below_microsecond: int) -> Self:
-        """``moment`` with 0–999 further nanoseconds."""
+        """``moment`` with 0 to 999 further nanoseconds."""
         made = cls(
-            moment.year, moment.month, moment.day, moment.hour, moment.minute, moment.second, moment.microsecond, moment.tzinfo
+            moment.year,
+            moment.month,
+            moment.day,
+            moment.hour,
+            moment.minute,
+            moment.second,
+            moment.microsecond,
+            moment.tzinfo,
         )
         made.below_microsecond = below_microsecond
         return made
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[object, ...]:
-        plain = datetime(
-            self.year, self.month, self.day, self.hour, self.minute, self.second, self.microsecond, self.tzinfo
-        )
-        return (Instant.of, (plain, self.below_microsecond))
+        return (Instant.of, (datetime.combine(self.date(), self.timetz()), self.below_microsecond))
 
 
 def encode_time(moment: datetime) -> str:
@@ -75,6 +84,8 @@ def decode_time(text: str) -> datetime:
     found = _RFC3339.fullmatch(text)
     if found is None:
         raise DecodeError(f"{text!r} is not an RFC 3339 time with seconds and a zone, such as 2024-03-01T12:30:45Z")
+    if text[_HOUR].endswith(":"):
+        text = f"{text[: _HOUR.start]}0{text[_HOUR.start :]}"
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:

@@ -1,20 +1,19 @@
 """Values on their way out: Python values become arguments and results with wire types (protocol §1.3).
 
-`to_arg` checks and names the type of one argument, `encode_results` of what a task returned. Annotations (`wire_type`,
-`result_types`) are advice: they decide where the value leaves a choice, and never turn it into another one. The way in,
-`decode_value`, is in ``_reading``.
+`to_arg` checks and names the type of one argument, `encode_results` of what a task returned. Annotations are advice: they
+decide where the value leaves a choice, and never turn it into another one.
 """
 
 from __future__ import annotations
 
-import types
-from collections.abc import Callable, Collection, Iterable, Mapping, MutableSequence, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from operator import index
-from typing import Annotated, Any, Literal, NewType, Union, get_args, get_origin
+from typing import Any
 
-from machinery._json import JsonFloat, to_float32
+from machinery._annotations import result_types, wire_type
+from machinery._go_json import JsonFloat, to_float32
 from machinery._reading import ARGUMENT_ERROR_PREFIX, INT_RANGES, SLICES, base64_bytes, decode_value
 from machinery.errors import ArgumentError, EncodeError
 
@@ -151,20 +150,14 @@ def _is_exact(number: int) -> bool:
 
 def _infer(value: Any, where: Where) -> tuple[str, Any]:
     """The wire type and the value that a plain Python value travels as."""
-    infer = _SCALARS.get(type(value))
+    infer = _SCALARS.get(type(value)) or (_infer_bytes if isinstance(value, (bytes, bytearray)) else None)
     if infer is not None:
         return infer(value, where)
-    if value is None:
-        return "json", None
     if isinstance(value, (list, tuple)):
         return _infer_list(value, where)
-    if isinstance(value, Mapping):
+    if value is None or isinstance(value, Mapping):
         return "json", _jsonable(value, where, ())
-    if isinstance(value, (bytes, bytearray)):
-        return "[]uint8", bytes(value)
-    if isinstance(value, (int, float, str)) or hasattr(value, "__index__"):
-        return _infer(_unwrapped(value), where)
-    raise _unsayable(value, where)
+    return _infer(_unwrapped(value, where), where)
 
 
 def _infer_int(value: Any, where: Where) -> tuple[str, int]:
@@ -204,22 +197,24 @@ _SCALARS: dict[type, Callable[[Any, Where], tuple[str, Any]]] = {
 
 def _infer_list(value: Sequence[Any], where: Where) -> tuple[str, list[Any]]:
     kinds = set(map(type, value))
-    if kinds == {int}:
-        lowest, highest = min(value), max(value)
-        if _MIN_INT64 <= lowest and highest <= _MAX_INT64:
-            return "[]int64", list(value)
-        if lowest >= 0 and highest <= _MAX_UINT64:
-            return "[]uint64", list(value)
-    elif kinds == {str}:
+    if kinds == {int} and (fitting := _int_slice(min(value), max(value))):
+        return fitting, list(value)
+    if kinds == {str}:
         return "[]string", [_sayable(element, where) for element in value]
-    elif kinds == {bool}:
+    if kinds == {bool}:
         return "[]bool", list(value)
-    elif kinds and kinds <= _NUMBERS and all(_is_exact(element) for element in value if type(element) is int):
+    if float in kinds and kinds <= _NUMBERS and all(_is_exact(element) for element in value if type(element) is int):
         return "[]float64", [_finite(float(element), where) for element in value]
     elements = _jsonable(value, where, ())
     if kinds != set(map(type, elements)) and kinds.isdisjoint(_CONTAINERS):
         return _infer_list(elements, where)  # there were instances of subclasses; now there are none
     return "json", elements
+
+
+def _int_slice(lowest: int, highest: int) -> str | None:
+    if lowest >= _MIN_INT64 and highest <= _MAX_INT64:
+        return "[]int64"
+    return "[]uint64" if lowest >= 0 and highest <= _MAX_UINT64 else None
 
 
 _NUMBERS = {int, float}
@@ -238,9 +233,7 @@ def _jsonable(value: Any, where: Where, path: tuple[int, ...]) -> Any:
         if isinstance(value, Mapping):
             return {_key(key, where): _jsonable(value[key], where, path) for key in value}
         return [_jsonable(element, where, path) for element in value]
-    if not (isinstance(value, (int, float, str)) or hasattr(value, "__index__")):
-        raise _unsayable(value, where)
-    plain = _unwrapped(value)
+    plain = _unwrapped(value, where)
     if isinstance(plain, str):
         return _sayable(plain, where)
     if isinstance(plain, float):
@@ -260,13 +253,16 @@ def _key(key: object, where: Where) -> str:
     return _sayable(str.__str__(key), where)
 
 
-def _unwrapped(value: Any) -> int | float | str:
-    """The plain value inside a subclass of int, float or str, whatever its ``__str__`` says, or of what has an ``__index__``."""
+def _unwrapped(value: Any, where: Where) -> int | float | str:
+    """The plain value of an instance of int, float, str or a subclass, or of what has an ``__index__``, such as numpy's."""
     if isinstance(value, float):
         return float.__float__(value)
     if isinstance(value, str):
-        return str.__str__(value)
-    return int(index(value))
+        return str.__str__(value)  # whatever the subclass makes of it
+    try:
+        return int(index(value))
+    except TypeError:
+        raise _unsayable(value, where) from None
 
 
 def _finite(value: float, where: Where) -> float:
@@ -324,13 +320,8 @@ def _fit(type_name: object, value: Any, where: Where) -> Any:
 
 def _fit_scalar(type_name: str, value: Any, where: Where) -> Any:
     if type_name in INT_RANGES:
-        if hasattr(value, "__index__") and not isinstance(value, bool):
-            number = value if type(value) is int else index(value)
-            lowest, highest = INT_RANGES[type_name]
-            if lowest <= number <= highest:
-                return number
-            raise EncodeError(f"{where()}: {_shown(number)} does not fit {type_name} ({lowest} to {highest})")
-    elif type_name == "string":
+        return _fit_int(type_name, value, where)
+    if type_name == "string":
         if isinstance(value, str):
             return _sayable(str.__str__(value), where)
     elif type_name == "bool":
@@ -339,6 +330,19 @@ def _fit_scalar(type_name: str, value: Any, where: Where) -> Any:
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
         return _fit_float(type_name, value, where)
     raise _misfit(type_name, value, where)
+
+
+def _fit_int(type_name: str, value: Any, where: Where) -> int:
+    try:
+        number = int(index(value))
+    except TypeError:
+        raise _misfit(type_name, value, where) from None
+    if isinstance(value, bool):
+        raise _misfit(type_name, value, where)
+    lowest, highest = INT_RANGES[type_name]
+    if lowest <= number <= highest:
+        return number
+    raise EncodeError(f"{where()}: {_shown(number)} does not fit {type_name} ({lowest} to {highest})")
 
 
 def _misfit(type_name: str, value: Any, where: Where) -> EncodeError:
@@ -404,44 +408,3 @@ def encode_results(value: Any, advice: Sequence[str | None] = (), task_name: str
         advised = advice[min(number, len(advice)) - 1] if advice else None
         results.append(TaskResult(*_advised(advised, one, lambda number=number: f"result {number} of {task_name}")))  # type: ignore[misc]
     return tuple(results)
-
-
-# ------------------------------------------------------------------------------------------------------ annotations
-
-_PLAIN = {int: "int64", float: "float64", str: "string", bool: "bool", bytes: "[]uint8", bytearray: "[]uint8"}
-_LISTS = {list, Sequence, MutableSequence, Collection, Iterable}
-
-
-def wire_type(annotation: object) -> str | None:
-    """The wire type that a resolved annotation stands for; ``None`` where the value has to say it.
-
-    Knows ``int float str bool bytes``, lists, sequences and ``tuple[X, ...]`` of the first four, and these in ``Optional``,
-    ``Annotated``, ``NewType`` and ``Literal``.
-    """
-    try:
-        if annotation in _PLAIN:
-            return _PLAIN[annotation]  # type: ignore[index]  # it is in there
-    except TypeError:  # annotations may be any object, unhashable ones too
-        return None
-    if isinstance(annotation, NewType):
-        return wire_type(annotation.__supertype__)
-    origin, parts = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:
-        return wire_type(parts[0])
-    if origin is Union or origin is types.UnionType:
-        others = [part for part in parts if part is not type(None)]
-        return wire_type(others[0]) if len(others) == 1 else None
-    if origin is Literal:
-        kinds = {type(part) for part in parts}
-        return _PLAIN.get(kinds.pop()) if len(kinds) == 1 else None
-    if (origin is tuple and len(parts) == 2 and parts[1] is ...) or (origin in _LISTS and parts):  # noqa: PLR2004
-        element = wire_type(parts[0])
-        return f"[]{element}" if element in _PLAIN.values() and element != "[]uint8" else None
-    return None
-
-
-def result_types(annotation: object) -> tuple[str | None, ...]:
-    """The `wire_type` of each result of a task whose resolved return annotation is this; ``()`` where it says nothing."""
-    if get_origin(annotation) is tuple:
-        return tuple([wire_type(part) for part in get_args(annotation) if part is not ...])
-    return () if (only := wire_type(annotation)) is None else (only,)

@@ -239,7 +239,7 @@ class LockUnavailable(Unavailable):
     """The lock's service cannot be reached now."""
 
 
-class RetryTaskLater(Exception):  # noqa: N818 - Go's name, and control flow rather than an error
+class RetryTaskLater(Exception):
     """Raised by a task to be run again after ``retry_in``, without using up its `retry_count`.
 
     Recognised when wrapped too (``raise OtherError from RetryTaskLater(…)``). ``retry_in`` is a `timedelta` or seconds.
@@ -254,9 +254,9 @@ class RetryTaskLater(Exception):  # noqa: N818 - Go's name, and control flow rat
         return f"Task error: {self.message} Will retry in: {self.retry_in.total_seconds():g}s"
 
 
-class Reject(Exception):  # noqa: N818 - control flow rather than an error
+class Reject(Exception):
     """Raised by a task to fail for good at once: no retry, FAILURE, ``on_error``, and the message to the dead letters."""
 
 
-class SoftTimeLimitExceeded(Exception):  # noqa: N818 - the field's term
+class SoftTimeLimitExceeded(Exception):
     """Raised *in* a task that has run longer than its ``soft_time_limit``. It may clean up; uncaught, it is a failure."""

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal
 from json.decoder import JSONDecoder
 from json.encoder import encode_basestring
+from math import frexp, isfinite
 from struct import pack, unpack
+from types import NoneType
 from typing import Any, NoReturn
 
 from machinery._json_deep import Leaves, read_deep
@@ -54,6 +57,10 @@ def without_surrogates(text: str) -> str:
     return _SURROGATES.sub(_REPLACEMENT, text)
 
 
+_SMALLEST, _LARGEST = 1e-6, 1e21
+"""Go writes numbers from the one up to the other without an exponent."""
+
+
 def float_text(number: float) -> str:
     """The shortest text that reads back as ``number``, in Go's spelling: ``1``, ``1e+21``, ``1e-7``.
 
@@ -66,7 +73,13 @@ def float_text(number: float) -> str:
         if text[-1] in "nf":  # nan, inf
             raise EncodeError(f"JSON has no number {text}")
         return text
-    return _go_spelling(text, positional=1e-6 <= abs(number) < 1e21)
+    return _go_spelling(text, positional=_SMALLEST <= abs(number) < _LARGEST)
+
+
+def own_float_text(number: float) -> str:
+    """Like `float_text`, but a float that Go writes as an integer keeps its point, so that Python reads a float again."""
+    text = float_text(number)
+    return text if "." in text or "e" in text else text + ".0"
 
 
 def float32_text(number: float) -> str:
@@ -75,11 +88,9 @@ def float32_text(number: float) -> str:
         narrow = to_float32(number)
     except OverflowError:
         raise EncodeError(f"{number!r} does not fit float32") from None
-    if narrow != narrow or narrow in {float("inf"), float("-inf")}:
-        raise EncodeError(f"JSON has no number {number!r}")
-    if not narrow:
+    if not narrow or not isfinite(narrow):
         return float_text(narrow)
-    return _go_spelling(_shortest32(narrow), positional=to_float32(1e-6) <= abs(narrow) < to_float32(1e21))
+    return _go_spelling(_shortest32(narrow), positional=to_float32(_SMALLEST) <= abs(narrow) < to_float32(_LARGEST))
 
 
 def to_float32(number: float) -> float:
@@ -89,17 +100,26 @@ def to_float32(number: float) -> float:
 
 
 def _shortest32(narrow: float) -> str:
-    for digits in range(8):
-        text = f"{narrow:.{digits}e}"
-        if _reads_back(text, narrow):
-            return text
-        # Just above a power of two the gap below is half as wide: the nearest decimal may fail where its neighbour does.
-        mantissa, _, exponent = text.partition("e")
-        step = 10.0 ** -digits
-        for neighbour in (float(mantissa) + step, float(mantissa) - step):
-            if _reads_back(near := f"{neighbour:.{digits}f}e{exponent}", narrow):
-                return near
-    return f"{narrow:.8e}"
+    size = abs(narrow)
+    exact = Decimal(size)
+    # Where two texts are equally near Go takes the even one, but at a power of two (2**-12 is the only case) the upper.
+    roundings = (
+        (ROUND_CEILING, ROUND_FLOOR) if frexp(size)[0] == _HALF else (ROUND_HALF_EVEN, ROUND_CEILING, ROUND_FLOOR)
+    )
+    for digits in range(1, _MOST_DIGITS_32):
+        # All neighbours: just above a power of two the nearest may read back as another number, and the next one not.
+        texts = [str(Context(digits, rounding).create_decimal(exact)) for rounding in roundings]
+        if found := [text for text in texts if _reads_back(text, size)]:
+            nearest = min(found, key=lambda text: abs(Decimal(text) - exact))
+            return f"-{nearest}" if narrow < 0 else nearest
+    return f"{narrow:.{_MOST_DIGITS_32}g}"
+
+
+_HALF = 0.5
+"""The mantissa of a power of two."""
+
+_MOST_DIGITS_32 = 9
+"""Enough for any 32-bit float."""
 
 
 def _reads_back(text: str, narrow: float) -> bool:
@@ -110,12 +130,13 @@ def _reads_back(text: str, narrow: float) -> bool:
 
 
 def _go_spelling(text: str, *, positional: bool) -> str:
-    mantissa, _, exponent_text = text.partition("e")
-    exponent = int(exponent_text or 0)
+    mantissa, _, exponent = text.lower().partition("e")
     sign = "-" if mantissa.startswith("-") else ""
     whole, _, fraction = mantissa.lstrip("-").partition(".")
-    digits = (whole + fraction).rstrip("0") or "0"
-    point = len(whole) + exponent
+    point = len(whole) + int(exponent or 0)
+    digits = (whole + fraction).lstrip("0")
+    point -= len(whole) + len(fraction) - len(digits)
+    digits = digits.rstrip("0")
     if positional:
         if point <= 0:
             return f"{sign}0.{'0' * -point}{digits}"
@@ -123,56 +144,45 @@ def _go_spelling(text: str, *, positional: bool) -> str:
             return sign + digits.ljust(point, "0")
         return f"{sign}{digits[:point]}.{digits[point:]}"
     tail = "." + digits[1:] if len(digits) > 1 else ""
-    return f"{sign}{digits[0]}{tail}e{exponent:+d}"
+    return f"{sign}{digits[0]}{tail}e{point - 1:+d}"
 
 
-def write_json(value: Any, *, sort_keys: bool = False) -> str:
-    """The JSON text of any value that JSON can say; bytes become base64. Raises `EncodeError` for anything else."""
+def write_json(value: Any, *, as_go: bool = True) -> str:
+    """The JSON text of any value that JSON can say; bytes become base64. Raises `EncodeError` for anything else.
+
+    Go sorts keys and writes ``1`` for 1.0. Otherwise, for readers that have other dicts and floats, both stay as they are.
+    """
     try:
-        return _write(value, sort_keys)
+        return _write(value, _GO_WRITERS if as_go else _OWN_WRITERS, as_go)
     except RecursionError:
         raise EncodeError("the value is nested too deeply, or contains itself") from None
 
 
-def _write(value: Any, sort_keys: bool) -> str:
-    kind = type(value)
-    if kind is str:
-        return quote(value)
-    if kind is int:
-        return int_text(value)
-    if kind is float:
-        return float_text(value)
-    if kind is JsonFloat:
-        return str(value.text)
-    if kind is bool:
-        return "true" if value else "false"
-    if value is None:
-        return "null"
-    if kind is list or kind is tuple:
-        return "[" + ",".join([_write(element, sort_keys) for element in value]) + "]"
-    return _write_unusual(value, sort_keys)
+_Writers = Mapping[type, Callable[[Any], str]]
 
 
-def _write_unusual(value: Any, sort_keys: bool) -> str:
-    if isinstance(value, Mapping):
-        keys = list(value)
-        for key in keys:
-            if not isinstance(key, str):
-                raise EncodeError(f"a key of type {type(key).__name__} cannot be said in JSON; keys are strings")
-        if sort_keys:
-            keys.sort()  # by code point, which is the order of the UTF-8 bytes
-        return "{" + ",".join([f"{quote(str.__str__(key))}:{_write(value[key], sort_keys)}" for key in keys]) + "}"
-    if isinstance(value, (bytes, bytearray)):
-        return bytes_text(value)
-    if isinstance(value, str):
-        return quote(str.__str__(value))
-    if isinstance(value, int):
-        return int_text(int(value))
-    if isinstance(value, float):
-        return float_text(float(value))
+def _write(value: Any, writers: _Writers, sort_keys: bool) -> str:
+    write = writers.get(type(value))
+    if write is not None:
+        return write(value)
     if isinstance(value, (list, tuple)):
-        return _write(list(value), sort_keys)
+        return "[" + ",".join([_write(element, writers, sort_keys) for element in value]) + "]"
+    if isinstance(value, Mapping):
+        return _write_mapping(value, writers, sort_keys)
+    for base in (str, int, float):
+        if isinstance(value, base):
+            return writers[base](value)
     raise EncodeError(f"a value of type {type(value).__qualname__} cannot be said in JSON")
+
+
+def _write_mapping(value: Mapping[Any, Any], writers: _Writers, sort_keys: bool) -> str:
+    keys = list(value)
+    for key in keys:
+        if not isinstance(key, str):
+            raise EncodeError(f"a key of type {type(key).__qualname__} cannot be said in JSON; keys are strings")
+    if sort_keys:
+        keys.sort()  # by code point, which is the order of the UTF-8 bytes
+    return "{" + ",".join([f"{quote(key)}:{_write(value[key], writers, sort_keys)}" for key in keys]) + "}"
 
 
 def int_text(number: int) -> str:
@@ -186,6 +196,23 @@ def int_text(number: int) -> str:
 def bytes_text(value: bytes | bytearray) -> str:
     """Quoted standard base64 with padding, as Go writes ``[]byte``."""
     return '"' + b64encode(value).decode() + '"'
+
+
+def _text_of(number: JsonFloat) -> str:
+    return number.text
+
+
+_GO_WRITERS: _Writers = {
+    str: quote,
+    int: int_text,
+    float: float_text,
+    JsonFloat: _text_of,
+    bool: lambda value: "true" if value else "false",
+    NoneType: lambda _: "null",
+    bytes: bytes_text,
+    bytearray: bytes_text,
+}
+_OWN_WRITERS: _Writers = {**_GO_WRITERS, float: own_float_text}
 
 
 # ---------------------------------------------------------------------------------------------------------- reading
@@ -213,7 +240,7 @@ def read_text(text: str) -> tuple[Any, int]:
     start = 0 if text[:1] == "{" else len(text) - len(text.lstrip(_BLANKS))
     try:
         value, end = scan(text, start)
-        if "\\ud" in text or "\\uD" in text:
+        if "\\" in text and ("\\ud" in text or "\\uD" in text):
             value = _cleaned(value)
     except StopIteration as stop:
         raise DecodeError(_where(text, stop.value)) from None
@@ -254,10 +281,11 @@ def _refuse_constant(text: str) -> NoReturn:
 _NEGATIVE_ZERO = re.compile(r"-0(?<=[:,\[\s]-0)(?![.eE0-9])")
 """An integer literal whose sign would get lost: Go writes the float -0.0 so."""
 
-_scan = JSONDecoder(parse_float=_read_float, parse_constant=_refuse_constant).scan_once
-_scan_negative_zero = JSONDecoder(
-    parse_float=_read_float, parse_int=_read_int, parse_constant=_refuse_constant
-).scan_once
+_decoder = JSONDecoder(parse_float=_read_float, parse_constant=_refuse_constant)
+_careful_decoder = JSONDecoder(parse_float=_read_float, parse_int=_read_int, parse_constant=_refuse_constant)
+# What `raw_decode` calls, without the frame around it.
+_scan = _decoder.scan_once  # type: ignore[attr-defined]  # typeshed leaves it out
+_scan_negative_zero = _careful_decoder.scan_once  # type: ignore[attr-defined]  # likewise
 
 
 def _cleaned(value: Any) -> Any:
