@@ -46,14 +46,16 @@ ENVIRONMENT: Mapping[str, str] = {
 }
 """Environment variable → key. The first ones are Go's, its misspelling included."""
 
-KEYS_USED_PER_CALL = frozenset({"default_queue", "drain_timeout", "max_crashes", "mixed_fleet"})
+KEYS_USED_PER_CALL = frozenset({"default_queue", "mixed_fleet"})
 """Keys that take effect as soon as a reloaded file holds them."""
 KEYS_USED_AT_START = frozenset(
     {
         "broker",
         "connect_timeout",
+        "drain_timeout",
         "group_expire_in",
         "lock",
+        "max_crashes",
         "multiple_broker_separator",
         "no_unix_signals",
         "program_name",
@@ -63,7 +65,7 @@ KEYS_USED_AT_START = frozenset(
         "unlimited_concurrency",
     }
 )
-"""Keys that went into connections, stores and pools when they were made: a reload names them in the log."""
+"""Keys that went into connections, stores and workers when these were made: a reload names them in the log."""
 
 _RESULTS_EXPIRE_IN = Span(timedelta(hours=1))
 _GROUP_EXPIRE_IN = Span(timedelta(days=7))
@@ -277,7 +279,9 @@ def _to_sections(sections: Any, origin: str) -> dict[str, dict[str, Any]]:
     """A deep copy, so that nobody else can change what is frozen here."""
     where = f"{origin}: " if origin else ""
     if not isinstance(sections, Mapping):
-        raise ConfigError(f"{where}sections is a {type(sections).__name__}; it must map a section's name to its keys and values")
+        raise ConfigError(
+            f"{where}sections is a {type(sections).__name__}; it must map a section's name to its keys and values"
+        )
     for name, contents in sections.items():
         if not isinstance(name, str):
             raise ConfigError(f"{where}section {name!r} has a name that is not text")
@@ -300,7 +304,9 @@ def _require_known_keys(written: Mapping[Any, Any], known: set[str], origin: str
     for key, value in written.items():
         if key not in known:
             kind = "section" if isinstance(value, Mapping) else "key"
-            raise ConfigError(f"{origin}: unknown {kind} {key!r}{closest(key, known)}; known are {', '.join(sorted(known))}")
+            raise ConfigError(
+                f"{origin}: unknown {kind} {key!r}{closest(key, known)}; known are {', '.join(sorted(known))}"
+            )
 
 
 def _section_from_env(section: Section, environ: Mapping[str, str]) -> dict[str, str]:
@@ -316,7 +322,11 @@ def _section_from_env(section: Section, environ: Mapping[str, str]) -> dict[str,
 def _warn_of_typos(environ: Mapping[str, str]) -> None:
     ours = [variable for variable in ENVIRONMENT if variable.startswith("MACHINERY_")]
     for variable in environ:
-        if variable.startswith("MACHINERY_") and variable not in ENVIRONMENT and (hint := closest(variable, ours)):
+        if (
+            variable.startswith("MACHINERY_")
+            and variable not in ENVIRONMENT
+            and (hint := closest(variable, ours, 0.85))
+        ):
             _logger.warning("environment variable %s is not one of ours%s", variable, hint)
 
 

@@ -13,6 +13,7 @@ from machinery.errors import ConfigError
 
 Value = TypeVar("Value")
 
+
 def read_file(path: Path) -> bytes:
     """The file's bytes, however many. Raises `ConfigError` that names it."""
     try:
@@ -46,7 +47,9 @@ def parse_yaml(contents: bytes, origin: str) -> dict[Any, Any]:
     if written is None:
         return {}
     if not isinstance(written, dict):
-        raise ConfigError(f"{origin} holds a {type(written).__name__}; it must hold keys and values, such as broker: redis://…")
+        raise ConfigError(
+            f"{origin} holds a {type(written).__name__}; it must hold keys and values, such as broker: redis://…"
+        )
     return written
 
 
@@ -62,7 +65,8 @@ class ConfigFile(Generic[Value]):
 
     When its contents changed, they are parsed and every subscriber gets the new value, whole. A file that is gone, unreadable or
     wrong is logged once and the old value stays. Replace the file in one step (write another, rename it): half a file may happen
-    to be a correct one. Safe to use from any thread; subscribers are called on the watching thread, one after the other.
+    to be a correct one. Safe to use from any thread; subscribers are called on the watching thread, one after the other, and
+    a call may still be under way when `close` returns.
     """
 
     def __init__(
@@ -80,7 +84,8 @@ class ConfigFile(Generic[Value]):
         self._seen = contents
         self._latest: Value | None = None
         self._complaint = ""
-        self._lock = threading.RLock()
+        self._looking = threading.RLock()  # held while subscribers run: they may want locks whose holders call `close`
+        self._lock = threading.Lock()
         self._subscribers: list[Callable[[Value], None]] = []
         self._stopped: threading.Event | None = None
 
@@ -95,7 +100,9 @@ class ConfigFile(Generic[Value]):
             latest = self._latest
             if self._stopped is None:
                 self._stopped = threading.Event()
-                watch = threading.Thread(target=self._watch, args=(self._stopped,), name="machinery-config", daemon=True)
+                watch = threading.Thread(
+                    target=self._watch, args=(self._stopped,), name="machinery-config", daemon=True
+                )
                 watch.start()
         if latest is not None:
             callback(latest)
@@ -106,19 +113,17 @@ class ConfigFile(Generic[Value]):
             if callback in self._subscribers:
                 self._subscribers.remove(callback)
             if not self._subscribers:
-                self.close()
+                self._stop()
 
     def close(self) -> None:
         """Stop watching and forget all subscribers. May be called twice; a later subscription starts anew."""
         with self._lock:
             self._subscribers.clear()
-            if self._stopped is not None:
-                self._stopped.set()
-                self._stopped = None
+            self._stop()
 
     def look(self) -> bool:
         """Look at the file now; whether a new value was handed out."""
-        with self._lock:
+        with self._looking:
             try:
                 contents = read_file(self.path)
                 value = None if contents == self._seen else self._parse(contents, self)
@@ -128,10 +133,17 @@ class ConfigFile(Generic[Value]):
             self._complaint = ""
             if value is None:
                 return False
-            self._seen, self._latest = contents, value
-            for callback in tuple(self._subscribers):
+            with self._lock:
+                self._seen, self._latest = contents, value
+                subscribers = tuple(self._subscribers)
+            for callback in subscribers:
                 self._hand_out(value, callback)
             return True
+
+    def _stop(self) -> None:
+        if self._stopped is not None:
+            self._stopped.set()
+            self._stopped = None
 
     def _watch(self, stopped: threading.Event) -> None:
         while not stopped.wait(self.interval):

@@ -137,11 +137,15 @@ def _unknown(group: str, scheme: str) -> str:
     elif distribution := DISTRIBUTIONS.get(scheme):
         elsewhere = any(scheme in offers(other) for other in GROUPS)
         advice = (
-            f"{distribution} has none; use another service for it" if elsewhere else f"to get it: pip install {distribution}"
+            f"{distribution} has none; use another service for it"
+            if elsewhere
+            else f"to get it: pip install {distribution}"
         )
     else:
         advice = f"is the URL right?{closest(scheme, {*known, *DISTRIBUTIONS})}"
-    return f"no installed distribution has a {_ROLES[group]} for {scheme}:// URLs; installed: {', '.join(known)}; {advice}"
+    return (
+        f"no installed distribution has a {_ROLES[group]} for {scheme}:// URLs; installed: {', '.join(known)}; {advice}"
+    )
 
 
 def installed_sections() -> dict[str, Section]:

@@ -115,7 +115,10 @@ def _sections(config: Config) -> Iterator[Finding]:
                 yield Finding("error", str(error))
         elif distribution := SECTION_DISTRIBUTIONS.get(name):
             yield Finding(
-                "warning", f"the section {name} has no effect: its plug-in is not installed (pip install {distribution})"
+                "warning",
+                f"the section {name} has no effect: its plug-in is not installed (pip install {distribution})",
             )
         else:
-            yield Finding("warning", f"the section {name} has no effect: no installed plug-in reads it{closest(name, installed)}")
+            yield Finding(
+                "warning", f"the section {name} has no effect: no installed plug-in reads it{closest(name, installed)}"
+            )

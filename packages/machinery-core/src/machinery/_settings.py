@@ -6,8 +6,9 @@ what would be right.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-import math
+import sys
 import types
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
@@ -55,12 +56,10 @@ def to_setting(value: Any, hint: Any, name: str, label: str, *, from_text: bool 
     """``value`` as the type ``hint``. Raises `ConfigError`.
 
     ``hint`` is `str`, `bool`, `int`, `float`, `timedelta` or `Span`, a `Literal`, a list, tuple or mapping, or any of these or
-    ``None``; of any other type everything is let through. ``from_text``: text that says a flag, a number, ``a,b`` or
-    ``k:v,k:v`` will do (environment variables).
+    ``None`` (``None`` itself is for a key that is left out); of any other type everything is let through. ``from_text``: text
+    that says a flag, a number, ``a,b`` or ``k:v,k:v`` will do (environment variables).
     """
     if get_origin(hint) in {Union, types.UnionType}:
-        if value is None:
-            return None
         hint = next(inner for inner in get_args(hint) if inner is not types.NoneType)
     kind = get_origin(hint) or hint
     if from_text and isinstance(value, str):
@@ -100,14 +99,20 @@ def _read_text(text: str, kind: Any) -> Any:
     if kind in {dict, Mapping}:
         pairs = [item.partition(":") for item in text.split(",") if item]
         return {key.strip(): value.strip() for key, _, value in pairs} if all(colon for _, colon, _ in pairs) else text
-    try:
-        return int(text) if kind is int else float(text) if kind in {float, timedelta, Span} else text
-    except ValueError:
-        return text
+    if kind in {int, float, timedelta, Span}:
+        return _read_number(text, whole=kind is int)
+    return text
+
+
+def _read_number(text: str, *, whole: bool) -> Any:
+    for read in (int,) if whole else (int, float):
+        with contextlib.suppress(ValueError):
+            return read(text)
+    return text
 
 
 def _to_number(value: Any, name: str, label: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
         refuse(label, name, value, "it must be a number")
     return float(value)
 
@@ -118,7 +123,7 @@ def _to_span(value: Any, name: str, label: str) -> timedelta:
         span = value
     elif isinstance(value, bool) or not isinstance(value, int | float):
         refuse(label, name, value, right)
-    elif math.isfinite(value) and abs(value) <= LONGEST_SPAN.total_seconds():
+    elif abs(value) <= LONGEST_SPAN.total_seconds():
         span = timedelta(seconds=value)
     else:
         refuse(label, name, value, right)
@@ -133,7 +138,7 @@ def _to_choice(value: Any, choices: tuple[Any, ...], name: str, label: str) -> A
     return value
 
 
-def closest(word: object, words: Iterable[object]) -> str:
-    """`` (did you mean 'redis'?)`` for the one of ``words`` that is most like ``word``; empty where none is."""
-    found = difflib.get_close_matches(str(word), [str(known) for known in words], n=1)
+def closest(word: object, words: Iterable[object], likeness: float = 0.6) -> str:
+    """`` (did you mean 'redis'?)`` for the one of ``words`` that is most like ``word``; empty where none is (0 to 1)."""
+    found = difflib.get_close_matches(str(word), [str(known) for known in words], n=1, cutoff=likeness)
     return f" (did you mean {found[0]!r}?)" if found else ""
