@@ -71,7 +71,7 @@ class Message:
     eta: datetime | None = None
     """Do not deliver before this instant (aware). Past or ``None``: at once."""
     priority: int = 0
-    """0–255, higher first, where `BrokerCapabilities.priorities`."""
+    """0 to 255, higher first, where `BrokerCapabilities.priorities`."""
     ordering_key: str = ""
     """Messages of one key are delivered in order, where `BrokerCapabilities.ordering_keys`."""
     dedup_id: str = ""
@@ -421,4 +421,6 @@ class Lock(Plugin):
                 time.sleep(interval)
             if (token := self.try_acquire(key, until)) is not None:
                 return token
-        raise LockNotAcquired(f"the lock {key!r} is held by somebody else (tried {tries} times, now {datetime.now(UTC):%X})")
+        raise LockNotAcquired(
+            f"the lock {key!r} is held by somebody else (tried {tries} times, now {datetime.now(UTC):%X})"
+        )

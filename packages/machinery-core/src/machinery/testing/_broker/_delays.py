@@ -1,0 +1,81 @@
+"""A message with an ETA comes at that time: not before, and oldest first."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from machinery.errors import DelayTooLong
+from machinery.testing._broker._suite import BrokerSuite, labels
+from machinery.testing._expectations import only_if, raises
+
+if TYPE_CHECKING:
+    from machinery.abc import Broker
+
+NOT_EARLIER = timedelta(milliseconds=50)
+"""What two clocks of one machine, or a service's rounding, may differ."""
+
+
+class Delays(BrokerSuite):
+    """`Message.eta`."""
+
+    def test_a_delayed_message_comes_at_its_time_and_not_before(self, broker: Broker) -> None:
+        _only_with_delays(broker)
+        queue = self.new_queue()
+        eta = datetime.now(UTC) + timedelta(seconds=0.8)
+        self.publish(broker, queue, "later", eta=eta)
+        with self.consuming(broker, queue) as consumer:
+            assert consumer.receive(1, 0) == []
+            delivery = self.receive_one(consumer)
+            assert datetime.now(UTC) >= eta - NOT_EARLIER
+            assert labels([delivery]) == ["later"]
+            assert delivery.redelivered is not True
+            assert delivery.attempt in {1, None}
+            assert consumer.ack([delivery]) == []
+
+    def test_a_delayed_message_holds_up_nobody(self, broker: Broker) -> None:
+        _only_with_delays(broker)
+        queue = self.new_queue()
+        eta = datetime.now(UTC) + timedelta(seconds=0.8)
+        broker.publish([self.message(queue, "later", eta=eta), self.message(queue, "now")])
+        assert self.drain(broker, queue, 2) == ["now", "later"]
+
+    def test_delayed_messages_come_in_the_order_of_their_times(self, broker: Broker) -> None:
+        _only_with_delays(broker)
+        queue = self.new_queue()
+        now = datetime.now(UTC)
+        offsets = {"third": 1.2, "first": 0.4, "second": 0.8}
+        broker.publish(
+            [self.message(queue, label, eta=now + timedelta(seconds=offset)) for label, offset in offsets.items()]
+        )
+        assert self.drain(broker, queue, 3) == ["first", "second", "third"]
+
+    def test_many_messages_that_are_due_together_all_come(self, broker: Broker) -> None:
+        _only_with_delays(broker)
+        queue = self.new_queue()
+        expected = {f"{number}" for number in range(1500)}
+        self.publish(broker, queue, *expected, eta=datetime.now(UTC) + timedelta(seconds=0.5))
+        assert set(self.drain(broker, queue, 1500)) == expected
+
+    def test_the_wait_for_a_message_ends_before_that_for_a_later_one(self, broker: Broker) -> None:
+        _only_with_delays(broker)
+        queue = self.new_queue()
+        now = datetime.now(UTC)
+        self.publish(broker, queue, "much later", eta=now + timedelta(hours=1))
+        self.publish(broker, queue, "later", eta=now + timedelta(seconds=0.5))
+        assert self.drain(broker, queue, 1) == ["later"]
+
+    def test_a_delay_beyond_the_limit_is_refused_by_position_and_the_others_are_sent(self, broker: Broker) -> None:
+        longest = broker.capabilities.max_delay
+        only_if(longest is not None, "any delay will do")
+        queue = self.new_queue()
+        eta = datetime.now(UTC) + (longest or timedelta(0)) + timedelta(hours=1)
+        with raises(DelayTooLong) as caught:
+            broker.publish([self.message(queue, "a"), self.message(queue, "b", eta=eta), self.message(queue, "c")])
+        assert set(caught.value.failures) == {1}
+        assert self.drain(broker, queue, 2) == ["a", "c"]
+
+
+def _only_with_delays(broker: Broker) -> None:
+    longest = broker.capabilities.max_delay
+    only_if(longest is None or longest > timedelta(0), "the broker knows no delay")

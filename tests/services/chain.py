@@ -1,0 +1,80 @@
+"""Where a service comes from: a URL in the environment, else a container, else a local program, else a skip that says why."""
+
+from __future__ import annotations
+
+import gc
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+
+import pytest
+
+Source = Callable[[], AbstractContextManager[str]]
+"""Gives the service's URL for as long as it is entered. Raises `Unobtainable` on entering."""
+
+REQUIRED_VARIABLE = "MACHINERY_REQUIRE"
+"""Names, separated by commas, of services whose absence is a failure and not a skip."""
+
+
+class Unobtainable(Exception):
+    """This source has nothing; the text says why."""
+
+
+def is_required(service: str) -> bool:
+    """Whether tests that lack ``service`` fail."""
+    return service in {name.strip() for name in os.environ.get(REQUIRED_VARIABLE, "").split(",")}
+
+
+def missing(service: str, why: str) -> None:
+    """Skip the test that lacks ``service``, or fail it where the service is required."""
+    if is_required(service):
+        pytest.fail(f"{service} is required ({REQUIRED_VARIABLE}): {why}", pytrace=False)
+    pytest.skip(f"needs {service}: {why}")
+
+
+@contextmanager
+def obtained(service: str, sources: Mapping[str, Source]) -> Iterator[str]:
+    """The URL of ``service`` from the first source that has it."""
+    reasons: list[str] = []
+    for name, source in sources.items():
+        context = source()
+        try:
+            url = context.__enter__()
+        except Unobtainable as reason:
+            reasons.append(f"{name}: {reason}")
+            continue
+        try:
+            yield url
+        finally:
+            context.__exit__(None, None, None)
+        return
+    missing(service, "; ".join(reasons))
+
+
+@contextmanager
+def from_environment(variable: str, scheme: str) -> Iterator[str]:
+    """The URL that ``variable`` holds; a bare ``host:port`` is fine, as in Go Machinery."""
+    url = os.environ.get(variable, "").strip()
+    if not url:
+        raise Unobtainable(f"{variable} is not set")
+    yield url if "://" in url else f"{scheme}://{url}"
+
+
+def check_docker() -> None:
+    """Raise `Unobtainable` unless a Docker engine answers. The client program alone proves nothing."""
+    try:
+        import docker  # noqa: PLC0415 - only where containers are asked for
+    except ImportError as error:
+        raise Unobtainable(f"testcontainers is not installed ({error})") from error
+    failure = ""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # a failed attempt leaves its socket to the garbage collector
+        try:
+            with docker.from_env(timeout=2) as engine:
+                engine.ping()
+        except Exception as error:
+            failure = type(error).__name__
+        gc.collect()
+    if failure:
+        raise Unobtainable(f"no Docker engine answers ({failure})")
