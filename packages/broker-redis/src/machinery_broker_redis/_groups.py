@@ -1,0 +1,146 @@
+"""Groups and chords: Go's metadata under the group's uuid, and beside it what makes a member cost the same in any group."""
+
+from __future__ import annotations
+
+import base64
+import os
+import random
+from dataclasses import replace
+from time import monotonic, sleep
+from typing import TYPE_CHECKING, Any
+
+from machinery.abc import GroupMeta, Signature, StoredGroup
+from machinery.errors import BackendUnavailable, GroupNotFound
+from machinery.wire import decode_group, decode_signature, encode_group, encode_signature
+from machinery_broker_redis._client import AT_ONCE
+from machinery_broker_redis._connections import Evaluation
+from machinery_broker_redis._keys import CHORD_MUTEX, OPEN_GROUPS, group_keys
+from machinery_broker_redis._scripts import script
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import timedelta
+
+    from machinery_broker_redis._client import Client
+    from machinery_broker_redis._connections import Command
+    from machinery_broker_redis._keys import GroupKeys
+    from machinery_broker_redis._records import Records
+
+MUTEX_LIVES = 8000
+"""Milliseconds, Go's: no holder of its mutex keeps it for longer."""
+_PATIENCE = 10.0
+"""Seconds to wait for Go's mutex: longer than it lives."""
+_GROUP_WAS_NOT_FOUND = "there is no group {!r}: it was never sent, or its metadata has expired"
+
+
+class Groups:
+    """The groups of one database."""
+
+    def __init__(self, client: Client, records: Records, lifetime: int, closed_lifetime: int) -> None:
+        self._client = client
+        self._records = records
+        self._lifetime = lifetime
+        """Milliseconds that a group lives after a member last finished."""
+        self._closed_lifetime = closed_lifetime
+        """Milliseconds that it lives after its end."""
+
+    def create(self, group: GroupMeta, callback: Signature | None) -> None:
+        """Write the group, in place of an earlier one."""
+        keys = group_keys(group.group_uuid)
+        commands: list[Command | Evaluation] = [
+            ("UNLINK", keys.finished),
+            ("UNLINK", keys.claimant),
+            ("HSET", keys.ours, "callback", encode_signature(callback) if callback else b""),
+            ("PEXPIRE", keys.ours, self._lifetime),
+            ("SET", keys.meta, encode_group(group), "PX", self._lifetime),
+        ]
+        if callback is not None:
+            commands.append(Evaluation(script("touch_groups"), (OPEN_GROUPS,), ("", group.group_uuid)))
+        self._client.ask(commands)
+
+    def load(self, group_uuid: str) -> StoredGroup:
+        """The group."""
+        keys = group_keys(group_uuid)
+        meta, callback = self._client.ask([("GET", keys.meta), ("HGET", keys.ours, "callback")])
+        if meta is None:
+            raise GroupNotFound(_GROUP_WAS_NOT_FOUND.format(group_uuid))
+        return StoredGroup(
+            decode_group(meta), decode_signature(callback) if callback else None, made_by_go=callback is None
+        )
+
+    def finish(self, pairs: Sequence[tuple[str, str]]) -> list[int]:
+        """Note members as finished, and let their groups and records live on, in one round trip."""
+        by_group: dict[str, list[int]] = {}
+        for at, (group_uuid, _) in enumerate(pairs):
+            by_group.setdefault(group_uuid, []).append(at)
+        commands: list[Command | Evaluation] = [
+            self._finishing(group_uuid, [pairs[at][1] for at in positions])
+            for group_uuid, positions in by_group.items()
+        ]
+        commands.append(Evaluation(script("touch_groups"), (OPEN_GROUPS,), ("XX", *by_group)))
+        commands += [("PEXPIRE", task_uuid, self._lifetime) for _, task_uuid in pairs]
+        counts = [0] * len(pairs)
+        for positions, noted in zip(by_group.values(), self._client.ask(commands), strict=False):
+            for at, count in zip(positions, noted, strict=False):
+                counts[at] = count
+        return counts
+
+    def _finishing(self, group_uuid: str, members: list[str]) -> Evaluation:
+        keys = group_keys(group_uuid)
+        return Evaluation(script("finish"), (keys.meta, keys.ours, keys.finished), (self._lifetime, *members))
+
+    def claim(self, group_uuid: str, claimant: str) -> bool:
+        """Whether ``claimant`` is the one to send the callback."""
+        keys = group_keys(group_uuid)
+        deadline = monotonic() + _PATIENCE
+        read, wanted = "", ""
+        while monotonic() < deadline:
+            answer = self._claim_now(keys, claimant, read, wanted)
+            if isinstance(answer, bytes):  # written by neither Go nor us: what the script cannot read, we can
+                meta = decode_group(answer)
+                if meta.chord_triggered:
+                    return False
+                read, wanted = answer, encode_group(_triggered(meta))  # type: ignore[assignment]
+            elif answer == -1:
+                raise GroupNotFound(_GROUP_WAS_NOT_FOUND.format(group_uuid))
+            elif answer >= 0:
+                return bool(answer)
+            else:
+                sleep(random.uniform(0.02, 0.06))  # noqa: S311 - so that those who wait do not all come back at once
+        raise BackendUnavailable(f"{CHORD_MUTEX} at {self._client.address} is held for longer than a Go worker does")
+
+    def _claim_now(self, keys: GroupKeys, claimant: str, read: Any, wanted: Any) -> Any:
+        arguments = (claimant, self._lifetime, read, wanted)
+        if not self._client.is_cluster:
+            return self._client.run(script("claim_chord"), (keys.meta, keys.claimant, CHORD_MUTEX), *arguments)
+        value = base64.b64encode(os.urandom(16))
+        if self._client.call("SET", CHORD_MUTEX, value, "NX", "PX", MUTEX_LIVES) is None:
+            return -2
+        try:
+            return self._client.run(script("claim_chord"), (keys.meta, keys.claimant), *arguments)
+        finally:
+            self._client.run(script("release"), (CHORD_MUTEX,), value)
+
+    def open(self, idle_for: timedelta, limit: int) -> list[str]:
+        """Open groups in which no member finished for that long."""
+        if limit <= 0:
+            return []
+        idle = round(idle_for.total_seconds() * 1000)
+        found = self._client.run(script("open_groups"), (OPEN_GROUPS,), idle, limit, self._lifetime)
+        return [group_uuid.decode() for group_uuid in found]
+
+    def close(self, group_uuid: str) -> None:
+        """Let the group, its counts and its members' records expire."""
+        keys = group_keys(group_uuid)
+        meta = self._client.call("GET", keys.meta)
+        members = decode_group(meta).task_uuids if meta is not None else ()
+        ours = (keys.meta, keys.ours, keys.finished, keys.claimant)
+        for start in range(0, len(members), AT_ONCE):
+            self._records.keep_for(members[start : start + AT_ONCE], self._closed_lifetime)
+        self._client.ask(
+            [*[("PEXPIRE", key, self._closed_lifetime) for key in ours], ("ZREM", OPEN_GROUPS, group_uuid)]
+        )
+
+
+def _triggered(meta: GroupMeta) -> GroupMeta:
+    return replace(meta, chord_triggered=True)

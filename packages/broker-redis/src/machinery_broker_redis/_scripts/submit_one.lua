@@ -1,0 +1,7 @@
+-- `submit` for one record and one message that is not delayed: the shortest way.
+--
+-- KEYS  1 record  2 queue
+-- ARGV  1 lifetime of the record in milliseconds  2 the record  3 the message
+
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[1])
+return redis.call('RPUSH', KEYS[2], ARGV[3])

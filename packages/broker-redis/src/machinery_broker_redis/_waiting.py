@@ -1,0 +1,183 @@
+"""Waiting for final records: subscribed to what `save` publishes, and looking now and then for what Go wrote."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from time import monotonic, sleep
+from typing import TYPE_CHECKING, Any
+
+import redis
+
+from machinery.errors import DecodeError
+from machinery.wire import decode_state
+from machinery_broker_redis._connections import pack, write
+from machinery_broker_redis._errors import DRIVER_ERRORS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from redis.connection import Connection
+
+    from machinery.abc import TaskState
+    from machinery_broker_redis._client import Client
+    from machinery_broker_redis._connections import Connections
+    from machinery_broker_redis._records import Records
+
+AT_A_TIME = 256
+"""How many records are waited for at once; all have to come, so the others are looked at later."""
+
+SHORTEST_PAUSE = 0.05
+"""Seconds until the first look for a record that nobody announces; each further pause is twice as long."""
+
+_KEPT = 10
+
+
+class Waiting:
+    """Waits for records of one database. Safe from any thread: each waits on a connection of its own."""
+
+    def __init__(self, client: Client, records: Records) -> None:
+        self._client = client
+        self._records = records
+        self._listeners: deque[_Listener] = deque()
+        self._process = os.getpid()
+
+    def wait(self, ids: Sequence[str], timeout: float, interval: float) -> list[TaskState | None]:
+        """The records of ``ids`` when all are final, or when the time is over."""
+        deadline = monotonic() + timeout
+        states: dict[str, TaskState | None] = dict(zip(ids, self._records.load(ids), strict=True))
+        unfinished = _unfinished(states)
+        if unfinished and timeout > 0:
+            listener = self._lend()
+            try:
+                while unfinished and monotonic() < deadline:
+                    self._wait_for(unfinished[:AT_A_TIME], states, listener, deadline, interval)
+                    unfinished = self._look(unfinished, states)
+            except BaseException:
+                listener.close()
+                raise
+            self._take_back(listener)
+        return [states[uuid] for uuid in ids]
+
+    def _wait_for(
+        self,
+        ids: list[str],
+        states: dict[str, TaskState | None],
+        listener: _Listener,
+        deadline: float,
+        interval: float,
+    ) -> None:
+        """Until ``ids`` are final or the time is over; what is known of them goes into ``states``."""
+        channels = {self._records.channel_of(uuid).encode(): uuid for uuid in ids}
+        try:
+            listener.subscribe(channels)
+            unfinished = set(self._look(ids, states))
+            pause = min(SHORTEST_PAUSE, interval)
+            while unfinished and (left := deadline - monotonic()) > 0:
+                channel, record = listener.next(min(left, pause))
+                if channel is None:
+                    unfinished = set(self._look(list(unfinished), states))
+                    pause = min(pause * 2, interval)
+                elif (uuid := channels.get(channel)) in unfinished and uuid is not None:
+                    states[uuid] = _decode(record) or states[uuid]
+                    unfinished.discard(uuid)
+        except DRIVER_ERRORS as error:
+            raise self._client.translated(error) from error
+
+    def _look(self, ids: list[str], states: dict[str, TaskState | None]) -> list[str]:
+        """Those of ``ids`` that are not final, after another look."""
+        unknown = [uuid for uuid in ids if (state := states[uuid]) is None or not state.is_completed]
+        if unknown:
+            states.update(zip(unknown, self._records.load(unknown), strict=True))
+        return [uuid for uuid in unknown if (state := states[uuid]) is None or not state.is_completed]
+
+    def _lend(self) -> _Listener:
+        if self._process != os.getpid():  # the sockets are the parent's
+            self._listeners = deque()
+            self._process = os.getpid()
+        try:
+            return self._listeners.pop()
+        except IndexError:
+            return _Listener(self._client)
+
+    def _take_back(self, listener: _Listener) -> None:
+        if len(self._listeners) < _KEPT:
+            self._listeners.append(listener)
+        else:
+            listener.close()
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        while self._listeners:
+            self._listeners.pop().close()
+
+
+class _Listener:
+    """A connection that is subscribed to channels. It keeps its subscriptions until it gets others, which saves a round trip."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._opened: tuple[Connections, Connection] | None = None
+        self._is_deaf = False
+        """The user may not subscribe: there is only looking."""
+
+    def subscribe(self, channels: Iterable[bytes]) -> None:
+        """From now on to ``channels`` only; when this returns, what is published on them is heard."""
+        wanted = set(channels)
+        if self._is_deaf:
+            return
+        connection = self._connection()
+        write(connection, pack([("UNSUBSCRIBE",), ("SUBSCRIBE", *wanted)]))
+        while wanted:
+            reply = _read(connection)
+            if isinstance(reply, Exception):
+                self._is_deaf = True
+                self.close()
+                return
+            if reply[0] == b"subscribe":
+                wanted.discard(reply[1])
+
+    def next(self, timeout: float) -> tuple[bytes | None, bytes]:
+        """Channel and contents of the next message within ``timeout`` seconds; ``None`` when there was none."""
+        if self._is_deaf:
+            sleep(timeout)
+            return None, b""
+        connection = self._connection()
+        end = monotonic() + timeout
+        while connection.can_read(max(0.0, end - monotonic())):
+            reply = _read(connection)
+            if isinstance(reply, Exception):
+                raise reply
+            if reply[0] == b"message":
+                return reply[1], reply[2]
+        return None, b""
+
+    def _connection(self) -> Connection:
+        if self._opened is None:
+            connections = self._client.connections()
+            self._opened = (connections, connections.open())
+        return self._opened[1]
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            opened[0].drop_own(opened[1])
+
+
+def _read(connection: Connection) -> Any:
+    try:
+        return connection.read_response(disable_decoding=True, push_request=True)
+    except redis.ResponseError as error:
+        return error
+
+
+def _unfinished(states: dict[str, TaskState | None]) -> list[str]:
+    return [uuid for uuid, state in states.items() if state is None or not state.is_completed]
+
+
+def _decode(record: bytes) -> TaskState | None:
+    try:
+        return decode_state(record)
+    except DecodeError:
+        return None

@@ -1,0 +1,73 @@
+"""Brokers, backends and locks on an empty database of the shared Redis, and what else many tests here use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from machinery.abc import Config
+from machinery_broker_redis import RedisBackend, RedisBroker, RedisLock
+from machinery_broker_redis._consumer import RedisConsumer
+
+
+def config_with(**options: Any) -> Config:
+    """A configuration whose ``redis`` section says that."""
+    return Config(sections={"redis": options})
+
+
+@pytest.fixture
+def config() -> Config:
+    return config_with(lease=0.3)
+
+
+@pytest.fixture
+def broker(redis_database: str, config: Config) -> Iterator[RedisBroker]:
+    made = RedisBroker.from_url(redis_database, config)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def backend(redis_database: str, config: Config) -> Iterator[RedisBackend]:
+    made = RedisBackend.from_url(redis_database, config)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def lock(redis_database: str, config: Config) -> Iterator[RedisLock]:
+    made = RedisLock.from_url(redis_database, config)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def raw(redis_database: str) -> Iterator[Any]:
+    """A plain client of the same database, to look behind the scenes and to play Go."""
+    from redis import Redis  # noqa: PLC0415 - present where redis_database is
+
+    with Redis.from_url(redis_database, decode_responses=True) as client:
+        yield client
+
+
+@pytest.fixture
+def consumer(broker: RedisBroker) -> Iterator[RedisConsumer]:
+    made = broker.consumer("tasks", "first")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def another(broker: RedisBroker) -> Iterator[Callable[..., RedisConsumer]]:
+    """Makes further consumers of the queue ``tasks``."""
+    made: list[RedisConsumer] = []
+
+    def make(name: str = "second", queue: str = "tasks") -> RedisConsumer:
+        made.append(broker.consumer(queue, name))
+        return made[-1]
+
+    yield make
+    for consumer in made:
+        consumer.close()
