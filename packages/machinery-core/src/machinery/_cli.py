@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import logging
 import sys
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from machinery._application import load_server
@@ -18,6 +19,7 @@ from machinery._signatures import Signature
 from machinery._states import TaskState
 from machinery.abc import Finding
 from machinery.errors import ConfigError, MachineryError, ResultTimeout, TaskFailed, Unavailable
+from machinery.wire import encode_state
 
 FAILED_STATUS = 1
 UNAVAILABLE_STATUS = 3
@@ -50,12 +52,20 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="machinery", description="A task queue that loses nothing.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    worker = _command(commands, "worker", _worker, "run tasks until told to stop (SIGTERM drains, a second one leaves at once)")
-    worker.add_argument("-c", "--concurrency", type=_count, default=0, help="how many tasks at once; 0: unlimited (default)")
+    worker = _command(
+        commands, "worker", _worker, "run tasks until told to stop (SIGTERM drains, a second one leaves at once)"
+    )
+    worker.add_argument(
+        "-c", "--concurrency", type=_count, default=0, help="how many tasks at once; 0: unlimited (default)"
+    )
     worker.add_argument("-p", "--processes", type=_count, default=1, help="how many worker processes (default 1)")
-    worker.add_argument("-q", "--queue", action="append", help="a queue to consume; may be repeated (default: the server's)")
+    worker.add_argument(
+        "-q", "--queue", action="append", help="a queue to consume; may be repeated (default: the server's)"
+    )
     worker.add_argument("-t", "--tag", default="worker", help="begins the worker's name")
-    worker.add_argument("-l", "--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"], type=str.upper)
+    worker.add_argument(
+        "-l", "--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"], type=str.upper
+    )
     worker.add_argument("--supervised", action="store_true", help=argparse.SUPPRESS)
 
     send = _command(commands, "send", _send, "send one task; prints its id")
@@ -63,7 +73,9 @@ def _parser() -> argparse.ArgumentParser:
     send.add_argument("args", nargs="*", help="arguments: JSON, else text")
     send.add_argument("-q", "--queue", default="", help="the queue (default: the task's or the server's)")
     send.add_argument("--countdown", type=float, help="seconds to wait before it may start")
-    send.add_argument("--wait", type=float, metavar="SECONDS", help="wait that long for the result and print it as JSON")
+    send.add_argument(
+        "--wait", type=float, metavar="SECONDS", help="wait that long for the result and print it as JSON"
+    )
 
     result = _command(commands, "result", _result, "print the state of a task as JSON")
     result.add_argument("uuid")
@@ -86,7 +98,9 @@ def _parser() -> argparse.ArgumentParser:
     purge.add_argument("-q", "--queue", default="")
     purge.add_argument("--dead", action="store_true", help="delete its dead letters instead")
 
-    _command(commands, "doctor", _doctor, "check the installation and the services' settings that silently break queues")
+    _command(
+        commands, "doctor", _doctor, "check the installation and the services' settings that silently break queues"
+    )
     return parser
 
 
@@ -100,10 +114,9 @@ def _command(
 
 
 def _count(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError("must not be negative")
-    return value
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
+    return int(text)
 
 
 # -- the commands -----------------------------------------------------------------------------------------------------------
@@ -156,9 +169,7 @@ def _send(arguments: argparse.Namespace) -> int:
         return 0
 
 
-def _after(seconds: float | None) -> Any:
-    from datetime import UTC, datetime
-
+def _after(seconds: float | None) -> datetime | None:
     return None if seconds is None else datetime.now(UTC) + timedelta(seconds=seconds)
 
 
@@ -173,18 +184,14 @@ def _result(arguments: argparse.Namespace) -> int:
     with load_server(arguments.target) as server:
         result = server.result(arguments.uuid)
         if arguments.wait is not None:
-            try:
+            with contextlib.suppress(TaskFailed):  # shown below
                 result.get(timeout=arguments.wait)
-            except TaskFailed:
-                pass  # shown below
         state = result.task_state()
         print(_state_text(state))
         return FAILED_STATUS if state.is_failure else 0
 
 
 def _state_text(state: TaskState) -> str:
-    from machinery.wire import encode_state
-
     return encode_state(state).decode()
 
 
@@ -217,7 +224,7 @@ def _dead(arguments: argparse.Namespace) -> int:
 
 def _requeue(arguments: argparse.Namespace) -> int:
     with load_server(arguments.target) as server:
-        count = server.broker.requeue_dead(_queue(server, arguments), arguments.ids or None)
+        count = server.requeue_dead_tasks(arguments.queue, arguments.ids or None)
         print(f"{count} put back")
     return 0
 

@@ -43,7 +43,9 @@ class InlineRunner:
         if task is None:
             if signature.ignore_when_task_not_registered:
                 return
-            raise TaskNotRegistered(f"this server has no task {signature.name!r}; it has {', '.join(self._server.registry.names())}")
+            raise TaskNotRegistered(
+                f"this server has no task {signature.name!r}; it has {', '.join(self._server.registry.names())}"
+            )
         run = Run(Delivery(message.body, message.queue), self, signature, task, time.monotonic())
         if task.is_async:
             # A thread of its own: the caller may be inside a running event loop.
@@ -53,6 +55,8 @@ class InlineRunner:
         else:
             self._executor.run_here(run)
         self._settler.settle([run])
+        if isinstance(run.exception, KeyboardInterrupt):
+            raise run.exception  # it was meant for the program: a worker's threads never see one
 
     @property
     def default_queue(self) -> str:
@@ -60,6 +64,10 @@ class InlineRunner:
         return self._server.config.default_queue
 
     def owns(self, run: Run) -> bool:  # noqa: ARG002 - nobody else can have it
+        """Always."""
+        return True
+
+    def begin(self, run: Run) -> bool:  # noqa: ARG002 - it was never delivered before
         """Always."""
         return True
 

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from machinery._states import State, TaskState
     from machinery.abc import Backend
 
-R = TypeVar("R", covariant=True)
+R_co = TypeVar("R_co", covariant=True)
 
 LONGEST_WAIT = 60.0
 """Seconds that one call to the backend waits at most; longer waits are made of several."""
 
 
-class AsyncResult(Generic[R]):
+class AsyncResult(Generic[R_co]):
     """The result of one sent task."""
 
     def __init__(self, backend: Backend, uuid: str, signature: Signature | None = None) -> None:
@@ -45,12 +45,12 @@ class AsyncResult(Generic[R]):
             raise not_found(self.uuid)
         return found
 
-    def touch(self) -> R | None:
+    def touch(self) -> R_co | None:
         """Look once: the value, the failure raised (`TaskFailed`), or ``None`` while it runs (or when the value is ``None``)."""
         state = self.task_state()
         return value_of(state) if state.is_completed else None
 
-    def get(self, timeout: float | None = None, *, interval: float | None = None) -> R:
+    def get(self, timeout: float | None = None, *, interval: float | None = None) -> R_co:
         """Wait for the value: ``None`` for a task that returns nothing, a tuple for one that returns several.
 
         ``timeout``: seconds to wait; ``None`` waits for ever. The result is pushed where the backend can; ``interval`` bounds
@@ -60,16 +60,16 @@ class AsyncResult(Generic[R]):
         (state,) = wait_for(self._backend, [self.uuid], timeout, interval)
         return value_of(state)  # type: ignore[no-any-return]
 
-    async def aget(self, timeout: float | None = None, *, interval: float | None = None) -> R:  # noqa: ASYNC109 - as get
+    async def aget(self, timeout: float | None = None, *, interval: float | None = None) -> R_co:  # noqa: ASYNC109 - as get
         """`get`, without blocking the event loop."""
         return await asyncio.to_thread(self.get, timeout, interval=interval)
 
-    async def atouch(self) -> R | None:
+    async def atouch(self) -> R_co | None:
         """`touch`, without blocking the event loop."""
         return await asyncio.to_thread(self.touch)
 
 
-class ChainResult(AsyncResult[R]):
+class ChainResult(AsyncResult[R_co]):
     """The result of a chain: of its last task, once every task before it has succeeded."""
 
     def __init__(self, backend: Backend, signatures: Sequence[Signature]) -> None:
@@ -80,8 +80,9 @@ class ChainResult(AsyncResult[R]):
     def __repr__(self) -> str:
         return f"<ChainResult {self.uuid} of {len(self.members)}>"
 
-    def touch(self) -> R | None:
+    def touch(self) -> R_co | None:
         """Look once: the last value, the first failure raised, or ``None`` while it runs."""
+        value: Any = None
         for member in self.members:
             (state,) = self._backend.load([member.uuid])
             if state is None or not state.is_completed:
@@ -89,9 +90,10 @@ class ChainResult(AsyncResult[R]):
             value = value_of(state)
         return value  # type: ignore[no-any-return]
 
-    def get(self, timeout: float | None = None, *, interval: float | None = None) -> R:
+    def get(self, timeout: float | None = None, *, interval: float | None = None) -> R_co:
         """Wait for the last task's value. A task that fails ends the chain: its `TaskFailed` is raised."""
         deadline = None if timeout is None else time.monotonic() + timeout
+        value: Any = None
         for member in self.members:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             # A later member has no record until the one before has succeeded and its worker has sent it.
@@ -103,7 +105,7 @@ class ChainResult(AsyncResult[R]):
 def wait_for(
     backend: Backend, ids: Sequence[str], timeout: float | None, interval: float | None, *, patient: bool = False
 ) -> list[TaskState]:
-    """The final records of ``ids``. Raises `ResultTimeout`, or `StateNotFound` for one that has no record (see `AsyncResult.get`).
+    """The final records of ``ids``. Raises `ResultTimeout`, and `StateNotFound` where there is none (see `AsyncResult.get`).
 
     ``patient``: a missing record may still come, even when there is no timeout.
     """
@@ -120,7 +122,7 @@ def wait_for(
             return done
         if deadline is not None and time.monotonic() >= deadline:
             missing = [uuid for uuid, state in zip(ids, states, strict=True) if state is None]
-            if missing:
+            if missing and not patient:
                 raise not_found(missing[0])
             raise ResultTimeout(f"no result of {_some(ids)} within {timeout} s; it goes on, ask again later")
 

@@ -68,9 +68,9 @@ class Backoff:
 
     def next(self) -> float:
         """Seconds to wait before the next attempt."""
-        full = min(self._cap, self._base * 2 ** min(self._attempts, 30))
+        full = min(self._cap, self._base * 2.0 ** min(self._attempts, 30))
         self._attempts += 1
-        return full * (0.5 + 0.5 * random.random())  # noqa: S311 - spreads load, hides nothing
+        return full * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, hides nothing
 
     def reset(self) -> None:
         """The service answered."""

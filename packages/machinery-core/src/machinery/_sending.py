@@ -39,7 +39,8 @@ class Sender:
         prepared = [self._prepare(signature) for signature in signatures]
         for signature in prepared:
             self._check(signature)
-        self.submit(prepared)
+        if prepared:
+            self.submit(prepared)
         return prepared
 
     def submit(self, prepared: Sequence[Signature]) -> None:

@@ -5,25 +5,26 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, overload
 
-from machinery._config import Config
+from machinery._config import Config, log_changes
 from machinery._inline import InlineRunner
 from machinery._plugins import has_backend, has_lock, load_backend, load_broker, load_lock
 from machinery._registry import Registry
 from machinery._results import AsyncResult, ChainResult
 from machinery._sending import PrePublishHandler, Sender
+from machinery._states import State, TaskState
 from machinery._task import Parameters, RunOptions, Task, TaskContext, TaskOptions, task_options
 from machinery._times import to_timedelta
 from machinery._urls import scheme_of
 from machinery._worker import Worker
-from machinery.errors import ConfigError
+from machinery.errors import ConfigError, DecodeError
+from machinery.wire import decode_signature
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from machinery._retry import Retry
     from machinery._signatures import Signature
     from machinery._workflows import Chain
     from machinery.abc import Backend, Broker, DeadLetter, Lock, Message
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 F = Callable[..., Any]
+
+_EVERY = 1_000_000
+"""More dead letters than that are put back a million at a time."""
 
 
 class Server:
@@ -50,7 +54,9 @@ class Server:
         logger: logging.Logger | None = None,
     ) -> None:
         if broker is None:
-            raise ConfigError("a server needs a broker: Server(config, broker, backend, lock), or Server.from_url('redis://…')")
+            raise ConfigError(
+                "a server needs a broker: Server(config, broker, backend, lock), or Server.from_url('redis://…')"
+            )
         self._config = config if config is not None else Config()
         self.broker = broker
         self.backend = backend if backend is not None else load_backend("null://", self._config)
@@ -64,6 +70,8 @@ class Server:
             assign(InlineRunner(self))
         source = self._config.source
         if source is not None:
+            if logger is not None:
+                source.logger = logger
             source.subscribe(self._replace_config)
 
     # -- building -----------------------------------------------------------------------------------------------------------
@@ -88,7 +96,9 @@ class Server:
         broker = load_broker(config.broker, config)
         backend_url = config.result_backend or (config.broker if has_backend(scheme_of(config.broker)) else "null://")
         backend = load_backend(backend_url, config)
-        lock_url = config.lock or next((url for url in (config.broker, backend_url) if has_lock(scheme_of(url))), "memory://")
+        lock_url = config.lock or next(
+            (url for url in (config.broker, backend_url) if has_lock(scheme_of(url))), "memory://"
+        )
         server = cls(config, broker, backend, load_lock(lock_url, config), logger=logger)
         server._owned = [server.broker, server.backend, server.lock]
         return server
@@ -99,6 +109,7 @@ class Server:
         return self._config
 
     def _replace_config(self, config: Config) -> None:
+        log_changes(self._config, config, self.logger)
         self._config = config
         self.sender.config = config
 
@@ -106,7 +117,7 @@ class Server:
         """Let go of the services that this server built itself. May be called twice."""
         source = self._config.source
         if source is not None:
-            source.close()
+            source.unsubscribe(self._replace_config)
         for service in self._owned:
             service.close()
 
@@ -121,7 +132,9 @@ class Server:
     # -- tasks --------------------------------------------------------------------------------------------------------------
 
     @overload
-    def task(self, function: Callable[Concatenate[TaskContext, P], Coroutine[Any, Any, R]], /) -> Task[P, R, Coroutine[Any, Any, R]]: ...
+    def task(
+        self, function: Callable[Concatenate[TaskContext, P], Coroutine[Any, Any, R]], /
+    ) -> Task[P, R, Coroutine[Any, Any, R]]: ...
     @overload
     def task(self, function: Callable[Concatenate[TaskContext, P], R], /) -> Task[P, R, R]: ...
     @overload
@@ -139,7 +152,7 @@ class Server:
         """
         if function is None:
             return TaskDecorator(self, name, options)
-        return self._register(name or function.__name__, function, options)
+        return self._register(name or getattr(function, "__name__", ""), function, options)
 
     def register_task(self, name: str, function: F, **options: Any) -> Task[..., Any, Any]:
         """Register ``function`` under ``name``; options as `task`. Raises `TaskAlreadyRegistered`."""
@@ -160,7 +173,7 @@ class Server:
         if not callable(function):
             raise TypeError(f"a task is a function, not {type(function).__name__}")
         if not name:
-            raise ConfigError("a task needs a name")
+            raise ConfigError("a task needs a name: its function has none, so say server.task(name=…)")
         mine = {key: options[key] for key in options if key in RunOptions.__dataclass_fields__}
         if mine.get("soft_time_limit") is not None:
             mine["soft_time_limit"] = to_timedelta(mine["soft_time_limit"])
@@ -246,6 +259,25 @@ class Server:
         """Up to ``limit`` dead letters of ``queue`` (the default one), with their reasons."""
         return self.broker.dead(queue or self.config.default_queue, limit)
 
+    def requeue_dead_tasks(self, queue: str = "", ids: Iterable[str] | None = None) -> int:
+        """Put dead letters (all, or those named) back on their queue, to run afresh; returns how many there were.
+
+        Their records, which say FAILURE, are PENDING again first: a final record is replaced by nothing else. Raises
+        `Unsupported`.
+        """
+        queue = queue or self.config.default_queue
+        wanted = None if ids is None else set(ids)
+        letters = [each for each in self.broker.dead(queue, _EVERY) if wanted is None or each.id in wanted]
+        now = datetime.now(UTC)
+        self.backend.submit(
+            [
+                TaskState(each.uuid, each.name, State.PENDING, created_at=now)
+                for each in _signatures(letters)
+                if each.uuid
+            ]
+        )
+        return self.broker.requeue_dead(queue, [each.id for each in letters])
+
 
 class TaskDecorator:
     """What ``@server.task(…)`` with options returns: registers the function below it."""
@@ -256,7 +288,9 @@ class TaskDecorator:
         self._options = options
 
     @overload
-    def __call__(self, function: Callable[Concatenate[TaskContext, P], Coroutine[Any, Any, R]], /) -> Task[P, R, Coroutine[Any, Any, R]]: ...
+    def __call__(
+        self, function: Callable[Concatenate[TaskContext, P], Coroutine[Any, Any, R]], /
+    ) -> Task[P, R, Coroutine[Any, Any, R]]: ...
     @overload
     def __call__(self, function: Callable[Concatenate[TaskContext, P], R], /) -> Task[P, R, R]: ...
     @overload
@@ -265,13 +299,10 @@ class TaskDecorator:
     def __call__(self, function: Callable[P, R], /) -> Task[P, R, R]: ...
     def __call__(self, function: F, /) -> Any:
         """Register ``function``."""
-        return self._server.register_task(self._name or function.__name__, function, **self._options)
+        return self._server.register_task(self._name or getattr(function, "__name__", ""), function, **self._options)
 
 
-def _signatures(messages: Iterable[Message]) -> list[Signature]:
-    from machinery.errors import DecodeError
-    from machinery.wire import decode_signature
-
+def _signatures(messages: Iterable[Message | DeadLetter]) -> list[Signature]:
     found: list[Signature] = []
     for message in messages:
         try:

@@ -1,4 +1,4 @@
-"""What a finished task sets off, and how results travel to it (protocol §7.4–7.6)."""
+"""What a finished task sets off, and how results travel to it (protocol §7.4 to §7.6)."""
 
 from __future__ import annotations
 

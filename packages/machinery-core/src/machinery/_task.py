@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import math
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
-C = TypeVar("C", covariant=True)
+C_co = TypeVar("C_co", covariant=True)
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _CHECKED: dict[type, tuple[type, ...]] = {
@@ -117,16 +118,16 @@ class Parameters:
         self._checks_anything = any(self._checks) or self._tail_check is not None
         self.returns = result_types(hints.get("return"))
 
-    def to_args(self, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> tuple[Arg, ...]:
-        """The call's arguments for the wire. Raises `EncodeError` for a call that the function could not take."""
+    def to_args(self, args: tuple[Any, ...], keywords: Mapping[str, Any], *, in_part: bool = False) -> tuple[Arg, ...]:
+        """The call's arguments for the wire. Raises `EncodeError` for a call that the function could not take.
+
+        ``in_part``: it may lack arguments, which come from the task before it: results behind these, an error in front.
+        """
         name = self._name
         fits = self._least <= len(args) and (len(args) <= self._most or self._variadic) and not self._by_keyword_only
         if keywords or not fits:
-            try:
-                self._signature.bind(*args, **keywords)
-            except TypeError as error:
-                raise EncodeError(f"{name} cannot be called like this: {error}") from None
-        if self._checks_anything:
+            fits = self._require_call(args, keywords, in_part=in_part)
+        if fits and self._checks_anything:
             self._check(args, EncodeError)
         types = self._types
         most = self._most
@@ -136,10 +137,27 @@ class Parameters:
             if advice is None:
                 made.append(to_arg(value, position, name))
             else:
-                made.append(typed_arg(advice, value, "", f"argument {position + 1} of {name}"))
+                made.append(typed_arg(advice, value, position, name))
         for key, value in keywords.items():
-            made.append(typed_arg(self._keyword_types.get(key), value, key, f"argument {key!r} of {name}"))
+            made.append(typed_arg(self._keyword_types.get(key), value, key, name))
         return tuple(made)
+
+    def _require_call(self, args: Sequence[Any], keywords: Mapping[str, Any], *, in_part: bool) -> bool:
+        """Whether the call is whole. Raises `EncodeError` when the function could not take it."""
+        try:
+            self._signature.bind(*args, **keywords)
+        except TypeError as error:
+            if in_part and self._could_become_whole(args, keywords):
+                return False
+            raise EncodeError(f"{self._name} cannot be called like this: {error}") from None
+        return True
+
+    def _could_become_whole(self, args: Sequence[Any], keywords: Mapping[str, Any]) -> bool:
+        try:
+            self._signature.bind_partial(*args, **keywords)
+        except TypeError:
+            return False
+        return True
 
     def to_call(self, args: Iterable[Arg]) -> tuple[list[Any], dict[str, Any]]:
         """Positional and keyword arguments for the function. Raises `ArgumentError` (protocol §1.3, Go's texts).
@@ -155,11 +173,20 @@ class Parameters:
                 keywords[label] = value
             else:
                 positional.append(value)
+        fits = self._least <= len(positional) and (len(positional) <= self._most or self._variadic)
+        if keywords or not fits or self._by_keyword_only:
+            self._require_fit(positional, keywords)
         if self._checks_anything:
             self._check(positional, ArgumentError)
         return positional, keywords
 
-    def _check(self, values: Sequence[Any], refusal: type[ArgumentError] | type[EncodeError]) -> None:
+    def _require_fit(self, positional: Sequence[Any], keywords: Mapping[str, Any]) -> None:
+        try:
+            self._signature.bind(*positional, **keywords)
+        except TypeError as error:
+            raise ArgumentError(f"{self._name} cannot be called with these arguments: {error}") from None
+
+    def _check(self, values: Sequence[Any], refusal: type[ArgumentError | EncodeError]) -> None:
         checks = self._checks
         most = self._most
         for position, value in enumerate(values):
@@ -187,13 +214,13 @@ def _advice(annotation: object) -> str | None:
     return found if found == "float64" or (found or "").startswith("[]") else None
 
 
-class Task(Generic[P, R, C]):
+class Task(Generic[P, R, C_co]):
     """A registered task: callable as the function itself, and the maker of its signatures.
 
-    ``R`` is what the task results in, ``C`` what calling it here and now returns (a coroutine for an ``async def``).
+    ``R`` is what the task results in, ``C_co`` what calling it here and now returns (a coroutine for an ``async def``).
     """
 
-    def __init__(  # noqa: PLR0913 - made in one place, by the server
+    def __init__(
         self,
         function: Callable[..., Any],
         name: str,
@@ -218,18 +245,25 @@ class Task(Generic[P, R, C]):
     def __repr__(self) -> str:
         return f"<Task {self.name}>"
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> C:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> C_co:
         """The function itself, here and now; a `TaskContext` that it wants is supplied."""
         if self.parameters.wants_context and not (args and isinstance(args[0], TaskContext)):
             return self.function(TaskContext(name=self.name), *args, **kwargs)  # type: ignore[no-any-return]
         return self.function(*args, **kwargs)  # type: ignore[no-any-return]
 
     def signature(self, *args: P.args, **kwargs: P.kwargs) -> Signature:
-        """A signature that calls this task. Raises `EncodeError`, naming the argument, for what cannot travel."""
+        """A signature that calls this task. Raises `EncodeError`, naming the argument, for what cannot travel.
+
+        Arguments may be missing: a task in a chain gets the results of the one before behind its own, an error callback the
+        error's text in front of them.
+        """
+        return self._signature(self.parameters.to_args(args, kwargs, in_part=True))
+
+    def _signature(self, args: tuple[Arg, ...]) -> Signature:
         options = self.task_options
         return Signature(
             self.name,
-            self.parameters.to_args(args, kwargs),
+            args,
             routing_key=options.queue,
             eta=_eta(options),
             headers=_headers(options),
@@ -246,14 +280,16 @@ class Task(Generic[P, R, C]):
     def send(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]:
         """Send one call of this task. Once this returns it runs at least once. Raises as `Server.send_task`."""
         if self._server is None:
-            raise EncodeError(f"the task {self.name} belongs to no server; register it with server.task or server.register_task")
-        return self._server.send_task(self.signature(*args, **kwargs))
+            raise EncodeError(
+                f"the task {self.name} belongs to no server; register it with server.task or server.register_task"
+            )
+        return self._server.send_task(self._signature(self.parameters.to_args(args, kwargs)))
 
     async def asend(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]:
         """`send`, without blocking the event loop."""
         return await asyncio.to_thread(self.send, *args, **kwargs)
 
-    def options(self, **changes: Any) -> Task[P, R, C]:
+    def options(self, **changes: Any) -> Task[P, R, C_co]:
         """A copy whose signatures carry other options; see `TaskOptions` for the names.
 
         Spans (``countdown``, ``expires``) are a `timedelta` or a number of seconds. ``eta`` excludes ``countdown``. The worker's
@@ -275,6 +311,16 @@ def task_options(base: TaskOptions, changes: Mapping[str, Any]) -> TaskOptions:
     unknown = [key for key in changes if key not in known]
     if unknown:
         raise TypeError(f"unknown task option {unknown[0]!r}; the options are {', '.join(known)}")
+    made = replace(base, **_normalised(changes))
+    if made.eta is not None and made.countdown is not None:
+        raise EncodeError("eta and countdown exclude each other; give one of them")
+    for moment, what in ((made.eta, "eta"), (made.expires, "expiry")):
+        if isinstance(moment, datetime) and moment.utcoffset() is None:
+            raise EncodeError(f"the {what} {moment.isoformat()} has no time zone; use an aware datetime")
+    return made
+
+
+def _normalised(changes: Mapping[str, Any]) -> dict[str, Any]:
     values = dict(changes)
     for key in ("on_success", "on_error"):
         if key in values:
@@ -282,20 +328,14 @@ def task_options(base: TaskOptions, changes: Mapping[str, Any]) -> TaskOptions:
             values[key] = (given,) if isinstance(given, Signature) else tuple(given)
     if values.get("countdown") is not None:
         values["countdown"] = to_timedelta(values["countdown"])
-        if "eta" not in values:
-            values["eta"] = None
-    if isinstance(values.get("retry_timeout"), timedelta):
-        values["retry_timeout"] = int(values["retry_timeout"].total_seconds())
+        values.setdefault("eta", None)
+    elif values.get("eta") is not None:
+        values.setdefault("countdown", None)
+    if "retry_timeout" in values:
+        values["retry_timeout"] = math.ceil(to_timedelta(values["retry_timeout"]).total_seconds())
     if isinstance(values.get("expires"), int | float):
         values["expires"] = to_timedelta(values["expires"])
-    made = replace(base, **values)
-    if made.eta is not None and made.countdown is not None:
-        raise EncodeError("eta and countdown exclude each other; give one of them")
-    if made.eta is not None and made.eta.utcoffset() is None:
-        raise EncodeError(f"the eta {made.eta.isoformat()} has no time zone; use an aware datetime")
-    if isinstance(made.expires, datetime) and made.expires.utcoffset() is None:
-        raise EncodeError(f"the expiry {made.expires.isoformat()} has no time zone; use an aware datetime")
-    return made
+    return values
 
 
 def _eta(options: TaskOptions) -> datetime | None:

@@ -21,7 +21,9 @@ class Chain:
         made: list[Signature] = []
         for signature in reversed(self.signatures):
             uuid = signature.uuid or new_task_uuid()
-            following = signature.with_(uuid=uuid, on_success=signature.on_success if following is None else (following,))
+            following = signature.with_(
+                uuid=uuid, on_success=signature.on_success if following is None else (following,)
+            )
             made.append(following)
         return tuple(reversed(made))
 
@@ -40,5 +42,7 @@ def _flat(signatures: tuple[Signature | Iterable[Signature], ...]) -> tuple[Sign
         flat.extend([item] if isinstance(item, Signature) else item)
     for item in flat:
         if not isinstance(item, Signature):
-            raise WorkflowError(f"a workflow is made of signatures, not of {type(item).__name__}; write task.signature(…)")
+            raise WorkflowError(
+                f"a workflow is made of signatures, not of {type(item).__name__}; write task.signature(…)"
+            )
     return tuple(flat)

@@ -20,12 +20,16 @@ MOMENT = 0.005
 """Seconds: a task that runs longer is seen as STARTED by everyone."""
 WAITING = 0.05
 """Seconds: a task that waits longer for a slot is seen as RECEIVED."""
+AGAIN = 0.5
+"""Seconds to leave the backend alone after it did not take a record."""
 
 
 class Announcer:
     """One thread; sleeps while nothing runs."""
 
-    def __init__(self, executor: Executor, settler: Settler, backend: Backend, hooks: Hooks, started: threading.Event) -> None:
+    def __init__(
+        self, executor: Executor, settler: Settler, backend: Backend, hooks: Hooks, started: threading.Event
+    ) -> None:
         self._executor = executor
         self._settler = settler
         self._backend = backend
@@ -39,48 +43,52 @@ class Announcer:
         self._started.set()
 
     def run(self) -> None:
-        """Look every moment while something runs unannounced."""
+        """Look every moment while something runs unannounced or waits."""
         while True:
             self._started.wait()
             if self._stopped.wait(MOMENT):
                 return
             self._started.clear()
-            if self._announce():
+            try:
+                left = self._announce()
+            except MachineryError as error:
+                # Not worth insisting on: the outcome will be. It is tried again while the task runs.
+                self._hooks.logger.debug("cannot store STARTED: %s", error)
+                left = not self._stopped.wait(AGAIN)
+            except Exception:  # a plug-in's defect must not let every state stay PENDING silently
+                self._hooks.logger.exception("cannot store STARTED")
+                left = not self._stopped.wait(AGAIN)
+            if left:
                 self._started.set()
 
     def _announce(self) -> bool:
         """Write what is due. Returns whether something is left to be announced later."""
         now = time.monotonic()
-        fresh = [run for run in self._executor.running() if not run.announced]
-        due = [run for run in fresh if now - run.started >= MOMENT]
-        unnoted = self._unnoted()
+        executor = self._executor
+        if executor.ready and now - executor.last_end > MOMENT:
+            executor.relieve()
+        fresh = [run for run in executor.running() if not run.announced]
+        due = [run for run in fresh if run.started and now - run.started >= MOMENT]
+        unnoted = [run for run in (*executor.ready.copy(), *list(executor.ready_on_loop)) if not run.noted]
         waiting = [run for run in unnoted if now - run.received >= WAITING]
         if due or waiting:
             self._write(due, waiting)
         return len(due) < len(fresh) or len(waiting) < len(unnoted)
 
-    def _unnoted(self) -> list[Run]:
-        try:
-            return [run for run in self._executor.ready if not run.noted]
-        except RuntimeError:  # it changed while we looked
-            return []
-
     def _write(self, due: list[Run], waiting: list[Run]) -> None:
         with self._settler.writing:
             # Under the lock nothing is saved by the settler: what has no outcome now cannot be overtaken.
-            due = [run for run in due if run.outcome is None]
-            records = [TaskState(run.signature.uuid, run.signature.name, State.STARTED, crashes=run.crashes) for run in due]
-            waiting = [run for run in waiting if not run.started]
-            records += [TaskState(run.signature.uuid, run.signature.name, State.RECEIVED, crashes=run.crashes) for run in waiting]
+            due = [run for run in due if run.outcome is None and not run.abandoned]
+            waiting = [run for run in waiting if not run.started and not run.abandoned]
+            records = [_record(run, State.STARTED) for run in due] + [_record(run, State.RECEIVED) for run in waiting]
             if not records:
                 return
-            try:
-                self._backend.save(records)
-            except MachineryError as error:
-                # Not worth waiting for: the outcome will be. It is tried again while the task runs.
-                self._hooks.logger.debug("cannot store STARTED: %s", error)
-                return
+            self._backend.save(records)
         for run in due:
             run.announced = True
         for run in waiting:
             run.noted = True
+
+
+def _record(run: Run, state: State) -> TaskState:
+    return TaskState(run.signature.uuid, run.signature.name, state, crashes=run.crashes)

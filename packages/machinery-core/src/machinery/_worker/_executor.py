@@ -11,27 +11,32 @@ from typing import TYPE_CHECKING, Any
 
 from machinery._task import TaskContext
 from machinery._values import ARGUMENT_ERROR_PREFIX, encode_results
-from machinery._worker._run import Outcome, Run, error_text
+from machinery._worker._run import Run, error_text
 from machinery._worker._time_limits import TimeLimits
-from machinery.errors import ArgumentError, EncodeError, SoftTimeLimitExceeded
+from machinery.errors import ArgumentError, SoftTimeLimitExceeded
 
 if TYPE_CHECKING:
     from machinery._worker._hooks import Hooks
 
 SMOOTHING = 0.05
 """Weight of the newest run in the mean duration."""
+SHORT = 0.001
+"""Seconds: while tasks are shorter, one more thread would rather be in the way of the others than help them."""
+EAGER = 16
+"""How many threads are made at once while nobody knows how long the tasks are; more once they prove to be long."""
+FAREWELL = 2.0
+"""Seconds that coroutines which are handed back have to clean up when the loop ends."""
 
 
 class Slot:
     """One executor thread's place: what it runs now."""
 
-    __slots__ = ("current", "parking", "thread")
+    __slots__ = ("current", "parking")
 
     def __init__(self) -> None:
         self.current: Run | None = None
         self.parking = threading.Lock()
         self.parking.acquire()
-        self.thread: threading.Thread | None = None
 
 
 class Executor:
@@ -41,11 +46,14 @@ class Executor:
         self.slots = slots
         self.mean_duration = 0.0
         """Seconds a run takes, smoothed; 0: nothing ran yet."""
+        self.last_end = 0.0
+        """When a run last ended, monotonic seconds."""
         self.ready: deque[Run] = deque()
         """Runs that wait for a thread."""
+        self.ready_on_loop: dict[Run, None] = {}
+        """Runs of coroutine functions that wait for their turn on the loop. Who removes one has it."""
         self.places: list[Slot] = []
-        self.on_loop: dict[Run, None] = {}
-        """Runs of coroutine functions, waiting or running."""
+        self._on_loop: dict[Run, None] = {}
         self._hooks = hooks
         self._finished = finished
         self._started = started
@@ -54,76 +62,99 @@ class Executor:
         self._stopped = False
         self._limits = TimeLimits()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop_thread: threading.Thread | None = None
         self._loop_room: asyncio.Semaphore | None = None
+        self._coroutines: set[asyncio.Task[None]] = set()
+        """The event loop itself keeps only weak references to its tasks."""
 
     # -- taking in ----------------------------------------------------------------------------------------------------------
 
     def start(self, runs: Sequence[Run]) -> None:
-        """Start these as soon as there is a free slot, in order."""
+        """Start these as soon as there is a free slot, in order. After `stop` nothing is started any more."""
+        if self._stopped:
+            return
         coroutines: list[Run] = []
         for run in runs:
             if run.task.is_async:
-                self.on_loop[run] = None
+                self.ready_on_loop[run] = None
                 coroutines.append(run)
             else:
                 self.ready.append(run)
         if self.ready:
             self._wake()
         if coroutines:
-            loop = self._ensure_loop()
-            loop.call_soon_threadsafe(self._spawn, coroutines)
+            self._ensure_loop().call_soon_threadsafe(self._spawn, coroutines)
+        if not self._started.is_set():
+            self._started.set()
 
-    def take_back(self, limit: int | None = None) -> list[Run]:
-        """Remove up to ``limit`` (all) runs that have not started, the newest first taken; returned oldest first."""
+    def take_back(self) -> list[Run]:
+        """Remove and return all runs that have not started, oldest first."""
         back: list[Run] = []
-        while limit is None or len(back) < limit:
+        ready = self.ready
+        while ready:
             try:
-                back.append(self.ready.pop())
+                back.append(ready.pop())
             except IndexError:
                 break
         back.reverse()
-        for run in list(self.on_loop):
-            if run.started == 0.0 and (limit is None or len(back) < limit) and self.on_loop.pop(run, self) is None:
-                back.append(run)
-        return back
+        return back + [run for run in list(self.ready_on_loop) if self.ready_on_loop.pop(run, self) is None]
+
+    def relieve(self) -> None:
+        """Give what waits its threads although tasks are short as a rule: those that took the last ones seem to be stuck."""
+        for _ in range(len(self.ready)):
+            if not self._wake():
+                return
 
     def running(self) -> list[Run]:
         """What runs at this moment."""
-        here = [run for place in self.places if (run := place.current) is not None]
-        return here + [run for run in list(self.on_loop) if run.started]
+        return [run for place in self.places if (run := place.current) is not None] + list(self._on_loop)
 
     @property
     def busy(self) -> int:
         """How many runs wait or run."""
-        return len(self.ready) + len(self.on_loop) + sum(place.current is not None for place in self.places)
+        return (
+            len(self.ready)
+            + len(self.ready_on_loop)
+            + len(self._on_loop)
+            + sum(place.current is not None for place in self.places)
+        )
 
-    @property
-    def has_free_slot(self) -> bool:
-        """Whether some thread sleeps, or may still be made."""
-        return bool(self._parked) or len(self.places) < self.slots
+    def stuck_since(self) -> float | None:
+        """When the oldest of what waits was received, monotonic; ``None`` while nothing waits or a slot is free for it."""
+        waiting: list[float] = []
+        if not self._parked and len(self.places) >= self.slots:
+            waiting += [run.received for run in list(self.ready)[:1]]
+        if len(self._on_loop) >= self.slots:
+            waiting += [run.received for run in list(self.ready_on_loop)[:1]]
+        return min(waiting, default=None)
 
     def stop(self) -> None:
-        """Let idle threads end; busy ones end after their task."""
+        """Let idle threads end, busy ones after their task; cancel the coroutines that still run."""
         self._stopped = True
-        while self._parked:
-            self._unpark()
+        while self._unpark():
+            pass
         self._limits.stop()
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._loop.stop)
+        with self._grow:
+            loop, thread = self._loop, self._loop_thread
+        if loop is not None and thread is not None:
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join(2 * FAREWELL)
 
     # -- threads ------------------------------------------------------------------------------------------------------------
 
-    def _wake(self) -> None:
-        """One more thread to work: a sleeping one, else a new one while there is a free slot."""
-        if self._unpark() or len(self.places) >= self.slots:
-            return
+    def _wake(self) -> bool:
+        """One more thread to work: a sleeping one, else a new one while there is a free slot. Whether there was one."""
+        if self._unpark():
+            return True
+        if len(self.places) >= self.slots:
+            return False
         with self._grow:
             if len(self.places) >= self.slots:
-                return
+                return False
             place = Slot()
-            place.thread = threading.Thread(target=self._work, args=(place,), name="machinery-executor", daemon=True)
             self.places.append(place)
-        place.thread.start()
+        threading.Thread(target=self._work, args=(place,), name="machinery-executor", daemon=True).start()
+        return True
 
     def _unpark(self) -> bool:
         try:
@@ -148,13 +179,14 @@ class Executor:
                 place.parking.acquire()
                 continue
             place.current = run
-            if ready and (self._parked or len(self.places) < self.slots):
+            if ready and (self.mean_duration >= SHORT or (not self.mean_duration and len(self.places) < EAGER)):
                 self._wake()
             self.run_here(run)
             place.current = None
             self._finished(run)
 
     def run_here(self, run: Run) -> None:
+        """Call a function task, in this thread. Raises nothing: the outcome is in ``run``."""
         if not self._may_start(run):
             return
         begin = run.started = time.monotonic()
@@ -172,50 +204,58 @@ class Executor:
                 run.raised(error)
             else:
                 _conclude(run, value)
-        self._note(time.monotonic() - begin)
+        self._note(begin)
 
     # -- event loop ---------------------------------------------------------------------------------------------------------
 
     def _ensure_loop(self) -> asyncio.AbstractEventLoop:
         with self._grow:
             if self._loop is None:
-                ready = threading.Event()
-                threading.Thread(target=self._run_loop, args=(ready,), name="machinery-loop", daemon=True).start()
-                ready.wait()
-            assert self._loop is not None  # noqa: S101 - set before the event
+                self._loop = asyncio.new_event_loop()
+                self._loop_room = asyncio.Semaphore(self.slots)
+                self._loop_thread = threading.Thread(
+                    target=self._run_loop, args=(self._loop,), name="machinery-loop", daemon=True
+                )
+                self._loop_thread.start()
             return self._loop
 
-    def _run_loop(self, ready: threading.Event) -> None:
-        loop = asyncio.new_event_loop()
+    def _run_loop(self, loop: asyncio.AbstractEventLoop) -> None:
         asyncio.set_event_loop(loop)
-        self._loop_room = asyncio.Semaphore(self.slots)
-        self._loop = loop
-        ready.set()
-        try:
-            loop.run_forever()
-        finally:
-            for task in asyncio.all_tasks(loop):
-                task.cancel()
-            loop.run_until_complete(loop.shutdown_asyncgens())
+        while not self._stopped:
+            try:
+                loop.run_forever()
+            except (
+                BaseException
+            ):  # a task's own background task raised SystemExit: the others have nothing to do with it
+                self._hooks.logger.exception("the event loop was interrupted; it goes on")
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        if left:
+            loop.run_until_complete(asyncio.wait(left, timeout=FAREWELL))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
 
     def _spawn(self, runs: Sequence[Run]) -> None:
         assert self._loop is not None  # noqa: S101 - called on it
         for run in runs:
             task = self._loop.create_task(self._run_on_loop(run))
-            _KEPT.add(task)
-            task.add_done_callback(_KEPT.discard)
+            self._coroutines.add(task)
+            task.add_done_callback(self._coroutines.discard)
 
     async def _run_on_loop(self, run: Run) -> None:
         assert self._loop_room is not None  # noqa: S101 - made with the loop
         async with self._loop_room:
-            if run not in self.on_loop:
+            if self.ready_on_loop.pop(run, self) is not None:
                 return  # taken back
-            if self._may_start(run):
+            self._on_loop[run] = None
+            if await asyncio.to_thread(self._may_start, run) if run.suspect else self._may_start(run):
                 await self.run_coroutine(run)
-        if self.on_loop.pop(run, self) is None:
-            self._finished(run)
+            del self._on_loop[run]
+        self._finished(run)
 
     async def run_coroutine(self, run: Run) -> None:
+        """Await a coroutine task. Raises nothing: the outcome is in ``run``."""
         begin = run.started = time.monotonic()
         call = self._prepare(run)
         if call is not None:
@@ -230,7 +270,7 @@ class Executor:
                 run.raised(error)
             else:
                 _conclude(run, value)
-        self._note(time.monotonic() - begin)
+        self._note(begin)
 
     # -- both ---------------------------------------------------------------------------------------------------------------
 
@@ -255,17 +295,14 @@ class Executor:
     def _may_start(self, run: Run) -> bool:
         """Whether the delivery is still ours: one whose lease was not renewed in its term is not started."""
         if run.fetcher.owns(run):
-            return True
-        run.outcome = Outcome.RETURNED
+            return not run.suspect or run.fetcher.begin(run)
+        run.give_back()
         return False
 
-    def _note(self, duration: float) -> None:
+    def _note(self, begin: float) -> None:
+        self.last_end = end = time.monotonic()
         mean = self.mean_duration
-        self.mean_duration = duration if mean == 0.0 else mean + (duration - mean) * SMOOTHING
-
-
-_KEPT: set[asyncio.Task[None]] = set()
-"""The event loop keeps only weak references to its tasks."""
+        self.mean_duration = mean + (end - begin - mean) * SMOOTHING if mean else end - begin
 
 
 def context_of(run: Run) -> TaskContext:
@@ -278,13 +315,14 @@ def _conclude(run: Run, value: object) -> None:
     """The function returned: a value that cannot be said on the wire is a failure that no retry mends."""
     try:
         run.succeed(encode_results(value, run.task.parameters.returns, run.task.name))
-    except EncodeError as error:
+    except BaseException as error:  # noqa: BLE001 - an EncodeError, or whatever a value of the task's own making raises
         run.fail(error, error_text(error))
 
 
 async def _limited(coroutine: Any, seconds: float) -> Any:
+    limit = asyncio.timeout(seconds)
     try:
-        async with asyncio.timeout(seconds) as limit:
+        async with limit:
             return await coroutine
     except TimeoutError:
         if limit.expired():

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 from machinery._headers import expiry_of
 from machinery._retry import Backoff
 from machinery._states import State, TaskState
 from machinery._worker._patience import GivenUp, Patience
-from machinery._worker._run import Outcome, Run
-from machinery.errors import Closed, DecodeError, MachineryError, Unavailable
+from machinery._worker._run import Run
+from machinery.errors import Closed, DecodeError, Unavailable
 from machinery.wire import decode_signature
 
 if TYPE_CHECKING:
+    from machinery._config import Config
     from machinery._registry import Registry
     from machinery._worker._executor import Executor
     from machinery._worker._hooks import Hooks
@@ -34,12 +37,14 @@ FIRST_UNKNOWN_DELAY = timedelta(milliseconds=50)
 LONGEST_UNKNOWN_DELAY = timedelta(seconds=60)
 UNKNOWN_REMEMBERED = 10_000
 """How many unknown tasks' counts are kept."""
+LATER = timedelta(seconds=10)
+"""After which a message that could not be settled, for a defect of some kind, is tried again."""
 
 
 class Fetcher:
     """The fetching of one queue. `run` is its thread; the rest is for the worker's other threads."""
 
-    def __init__(  # noqa: PLR0913 - made in one place, by the worker
+    def __init__(
         self,
         broker: Broker,
         backend: Backend,
@@ -52,11 +57,9 @@ class Fetcher:
         hooks: Hooks,
         patience: Patience,
         may_consume: Callable[[], bool],
-        max_crashes: int,
-        default_queue: str,
+        config: Callable[[], Config],
     ) -> None:
         self.queue = queue
-        self.default_queue = default_queue
         self.consumer = broker.consumer(queue, name)
         self.keeps_dead_letters = broker.capabilities.dead_letters
         self.held: dict[Run, None] = {}
@@ -73,7 +76,7 @@ class Fetcher:
         self._hooks = hooks
         self._patience = patience
         self._may_consume = may_consume
-        self._max_crashes = max_crashes
+        self._config = config
         self._lease = broker.capabilities.leases
         self._max_delay = broker.capabilities.max_delay
         self._stores = backend.capabilities.stores
@@ -100,7 +103,7 @@ class Fetcher:
                 if not self._stopping.is_set():
                     self._hooks.logger.exception("fetching from %s ended", self.queue)
                 return
-            except Exception as error:  # noqa: BLE001 - a plug-in's defect must not end the worker silently
+            except Exception as error:
                 pause = backoff.next()
                 self._hooks.logger.exception("fetching from %s failed; trying again in %.1f s", self.queue, pause)
                 self._hooks.report_trouble(error, f"fetching from {self.queue} failed")
@@ -123,10 +126,10 @@ class Fetcher:
         begin = time.monotonic()
         deliveries = self.consumer.receive(limit, RECEIVE_TIMEOUT)
         now = self.last_look = time.monotonic()
-        if self._lease is not None:
-            self.renewed(begin)
         if not deliveries:
             return
+        if not self.held:  # else what is held already has less time left than these; the keeper renews all
+            self.renewed(begin)
         if self._stopping.is_set():
             self._give_back(deliveries)
             return
@@ -135,24 +138,28 @@ class Fetcher:
         except BaseException:
             self._give_back_unheld(deliveries)
             raise
-        if runs:
+        if self._stopping.is_set():
+            self.hand_back(runs)
+        elif runs:
             self._executor.start(runs)
 
     def _wanted(self) -> int:
         """How many messages can be started soon: free slots, and a surplus while tasks are short."""
         executor = self._executor
         slots = executor.slots
-        free = slots + self._surplus(slots, executor.mean_duration) - executor.busy - self._settler.backlog
+        busy = executor.busy
+        free = slots + self._surplus(slots, busy) - busy - self._settler.backlog
         if 0 < free < slots // 2 and executor.ready:
             return 0  # enough waits to be started: a fuller batch will be fetched in a moment
         return free
 
-    def _surplus(self, slots: int, mean_duration: float) -> int:
+    def _surplus(self, slots: int, busy: int) -> int:
         if self._patience.struggling:
             return slots  # a service is away: stop at twice the slots unsettled
-        if mean_duration <= 0.0:
-            return 0
-        return min(MAX_SURPLUS, int(slots * HORIZON / mean_duration))
+        mean = self._executor.mean_duration
+        if mean <= 0.0 or (busy >= slots and time.monotonic() - self._executor.last_end > HORIZON):
+            return 0  # nobody knows yet how long the tasks are, or those of the moment are long
+        return min(MAX_SURPLUS, int(slots * HORIZON / mean))
 
     # -- sorting out --------------------------------------------------------------------------------------------------------
 
@@ -169,12 +176,13 @@ class Fetcher:
                 continue
             task = find(signature.name)
             if task is None:
-                self._return_unknown(delivery, signature.name, signature.uuid, ignore=signature.ignore_when_task_not_registered)
+                self._return_unknown(
+                    delivery, signature.name, signature.uuid, ignore=signature.ignore_when_task_not_registered
+                )
                 continue
             if signature.eta is not None and self._max_delay is not None and self._is_early(delivery, signature.eta):
                 continue
-            if delivery.redelivered is not False and (running := self._by_uuid.get(signature.uuid)) is not None:
-                running.adopted = [*(running.adopted or ()), (self, delivery)]
+            if delivery.redelivered is not False and self._is_adopted(delivery, signature.uuid):
                 continue
             run = Run(delivery, self, signature, task, now)
             self.held[run] = None
@@ -189,13 +197,22 @@ class Fetcher:
             runs += self._examine(doubtful)
         return runs
 
+    def _is_adopted(self, delivery: Delivery, uuid: str) -> bool:
+        """Leave a redelivery of what we still have to the run we have. A retry's copy has the same id and is another message."""
+        ours = self._by_uuid.get(uuid)
+        if ours is None or ours.delivery.body != delivery.body:
+            return False
+        ours.adopted = [*(ours.adopted or ()), delivery]
+        # Settled in this very moment? Then it may not have been seen, and is looked up like any other.
+        return self._by_uuid.get(uuid) is ours
+
     def _is_early(self, delivery: Delivery, eta: datetime) -> bool:
         """Hand back what came before its time, where the broker cannot hold it long enough (protocol §5.1)."""
         rest = eta - datetime.now(UTC)
         if rest <= timedelta(0):
             return False
         delay = rest if not self._max_delay else min(rest, self._max_delay)
-        self._patience.call(lambda: self.consumer.postpone([delivery], delay), "cannot postpone")
+        self._patience.call(partial(self.consumer.postpone, [delivery], delay), "cannot postpone")
         return True
 
     def _is_late(self, run: Run) -> bool:
@@ -207,34 +224,37 @@ class Fetcher:
         return True
 
     def _examine(self, doubtful: list[Run]) -> list[Run]:
-        """Of what may have been delivered before: replay what has ended, give up on what crashes, note the rest as STARTED."""
+        """Of what may have been delivered before: replay what has ended, give up on what crashes, run the rest."""
         runs: list[Run] = []
-        if self._stores:
-            ids = [run.signature.uuid for run in doubtful]
-            found = self._patience.call(lambda: self._backend.load(ids), "cannot read records")
-        else:
-            found = [None] * len(doubtful)
-        for run, state in zip(doubtful, found, strict=True):
+        for run, state in zip(doubtful, self._load([run.signature.uuid for run in doubtful]), strict=True):
             if state is not None and state.is_completed:
                 run.replay(state)
                 self._settler.finished(run)
                 continue
             run.crashes = self._crashes(run, state)
-            if run.crashes > self._max_crashes:
+            # Where the service cannot tell, what has no more than a PENDING record counts as delivered for the first time.
+            run.suspect = self._stores and (
+                run.delivery.redelivered is True or (state is not None and state.state is not State.PENDING)
+            )
+            if run.crashes > self._config().max_crashes:
                 reason = f"crashed its worker {run.crashes} times"
                 run.fail(None, reason, dead=reason)
                 self._settler.finished(run)
             elif not self._is_late(run):
                 runs.append(run)
-        if runs and self._stores:
-            records = [
-                TaskState(run.signature.uuid, run.signature.name, State.STARTED, crashes=run.crashes) for run in runs
-            ]
-            with self._settler.writing:
-                self._patience.call(lambda: self._backend.save(records), "cannot store states")
-            for run in runs:
-                run.announced = True
         return runs
+
+    def _load(self, ids: Sequence[str]) -> Sequence[TaskState | None]:
+        """The records; one that cannot be read counts as none, so that it does not stand in the way of the others."""
+        if not self._stores:
+            return [None] * len(ids)
+        try:
+            return self._patience.call(partial(self._backend.load, ids), "cannot read records")
+        except DecodeError:
+            if len(ids) > 1:
+                return [state for uuid in ids for state in self._load([uuid])]
+            self._hooks.logger.exception("the record of task %s cannot be read; it runs as if there were none", ids[0])
+            return [None]
 
     def _crashes(self, run: Run, state: TaskState | None) -> int:
         """Only a delivery that had *started* counts: the neighbours of a poison task in its batch never suffer."""
@@ -245,28 +265,39 @@ class Fetcher:
         return state.crashes + (state.state is State.STARTED)
 
     def _give_up_on(self, delivery: Delivery, reason: str) -> None:
-        self._hooks.logger.error("a message of %s goes to the dead letters: %s", self.queue, reason)
-        settle = self.consumer.reject if self.keeps_dead_letters else None
-        if settle is None:
-            self._patience.call(lambda: self.consumer.ack([delivery]), "cannot acknowledge")
+        if self.keeps_dead_letters:
+            self._hooks.logger.error("a message of %s goes to the dead letters: %s", self.queue, reason)
+            self._patience.call(partial(self.consumer.reject, [delivery], reason), "cannot reject")
         else:
-            self._patience.call(lambda: settle([delivery], reason), "cannot reject")
+            self._hooks.logger.error("a message of %s is dropped: %s: %r", self.queue, reason, delivery.body)
+            self._patience.call(partial(self.consumer.ack, [delivery]), "cannot acknowledge")
 
     def _return_unknown(self, delivery: Delivery, name: str, uuid: str, *, ignore: bool) -> None:
         """Another worker may know it: give it back, later each time."""
         if ignore:
-            self._patience.call(lambda: self.consumer.ack([delivery]), "cannot acknowledge")
+            self._patience.call(partial(self.consumer.ack, [delivery]), "cannot acknowledge")
             return
-        delay = self._unknown.pop(uuid, FIRST_UNKNOWN_DELAY)
-        self._unknown[uuid] = min(LONGEST_UNKNOWN_DELAY, delay * 2)
+        full = self._unknown.pop(uuid, FIRST_UNKNOWN_DELAY)
+        self._unknown[uuid] = min(LONGEST_UNKNOWN_DELAY, full * 2)
+        # Those that came together must not become due together: they would all come back here, in one batch.
+        delay = full * random.uniform(0.5, 1.5)  # noqa: S311 - spreads load, hides nothing
         if len(self._unknown) > UNKNOWN_REMEMBERED:
             self._unknown.popitem(last=False)
         self._hooks.logger.warning(
-            "the task %r (%s) is not registered here; it goes back to %s for %.2f s", name, uuid, self.queue, delay.total_seconds()
+            "the task %r (%s) is not registered here; it goes back to %s for %.2f s",
+            name,
+            uuid,
+            self.queue,
+            delay.total_seconds(),
         )
-        self._patience.call(lambda: self.consumer.postpone([delivery], delay), "cannot postpone")
+        self._patience.call(partial(self.consumer.postpone, [delivery], delay), "cannot postpone")
 
     # -- what is held -------------------------------------------------------------------------------------------------------
+
+    @property
+    def default_queue(self) -> str:
+        """Where successors without a queue go."""
+        return self._config().default_queue
 
     @property
     def lease_term(self) -> float | None:
@@ -279,19 +310,41 @@ class Fetcher:
         for run in list(self.held):
             found.append(run.delivery)
             if run.adopted:
-                found += [delivery for fetcher, delivery in run.adopted if fetcher is self]
+                found += run.adopted
         return found
+
+    def is_silent(self, seconds: float) -> bool:
+        """Whether nothing was heard of the service for so long, although nobody knows that it is away."""
+        return not self._patience.struggling and time.monotonic() - self.last_look >= seconds
 
     def reconnect(self) -> None:
         """Cut the connection that does not answer; the waiting fetch fails, and the next one connects anew."""
+        self.last_look = time.monotonic()
         try:
             self.consumer.reset()
-        except MachineryError as error:
+        except Exception as error:  # noqa: BLE001 - the keeper has more to do
             self._hooks.report_trouble(error, f"cannot reconnect to {self.queue}")
 
     def owns(self, run: Run) -> bool:
         """Whether ``run``'s delivery is still ours, as far as we can know without asking."""
         return run in self.held and time.monotonic() < self._lease_ends
+
+    def begin(self, run: Run) -> bool:
+        """Say that a suspect run has started, before it does: should it crash its worker, that will count. Whether it may."""
+        record = TaskState(run.signature.uuid, run.signature.name, State.STARTED, crashes=run.crashes)
+        try:
+            with self._settler.writing:
+                if run.abandoned:
+                    run.give_back()
+                    return False
+                (stored,) = self._patience.call(partial(self._backend.save, [record]), "cannot store states")
+                run.announced = True
+        except GivenUp:
+            run.give_back()
+            return False
+        if stored.is_completed:
+            run.replay(stored)
+        return not stored.is_completed
 
     def renewed(self, when: float) -> None:
         """The leases of all that is held were renewed (or given) at ``when``, monotonic."""
@@ -299,7 +352,7 @@ class Fetcher:
             self._lease_ends = when + self._lease.total_seconds()
 
     def forget(self, run: Run) -> None:
-        """It is settled, or no longer ours."""
+        """It is settled or handed back."""
         self.held.pop(run, None)
         if self._by_uuid.get(run.signature.uuid) is run:
             del self._by_uuid[run.signature.uuid]
@@ -309,14 +362,17 @@ class Fetcher:
         if not runs:
             return
         for run in runs:
+            run.abandoned = True
             self.forget(run)
-        self._give_back([run.delivery for run in runs])
+        self._give_back(_all_deliveries(runs))
 
     def _give_back(self, deliveries: Sequence[Delivery]) -> None:
         try:
             self.consumer.nack(deliveries)
-        except MachineryError as error:
-            self._hooks.report_trouble(error, f"{len(deliveries)} messages could not be handed back; they come back by their leases")
+        except Exception as error:  # noqa: BLE001 - a plug-in's defect must not cut short what the caller is about
+            self._hooks.report_trouble(
+                error, f"{len(deliveries)} messages could not be handed back; they come back by their leases"
+            )
 
     def _give_back_unheld(self, deliveries: Sequence[Delivery]) -> None:
         """Sorting out was cut short: what it has not settled and nobody is going to run goes back."""
@@ -331,19 +387,17 @@ class Fetcher:
         """Give back what could not be settled, for later."""
         self.forget(run)
         try:
-            self.consumer.postpone([run.delivery], timedelta(seconds=10))
-        except MachineryError as error:
+            self.consumer.postpone(_all_deliveries([run]), LATER)
+        except Exception as error:  # noqa: BLE001 - likewise
             self._hooks.report_trouble(error, "a message could not be handed back; it comes back by its lease")
 
     def lost(self, deliveries: Sequence[Delivery]) -> None:
-        """These are no longer ours: what has not started will not, what runs is settled without its message."""
+        """These are no longer ours: what has not started will not; what runs goes on, and adopts the message if it comes back."""
         gone = {id(delivery) for delivery in deliveries}
         for run in list(self.held):
             if id(run.delivery) in gone:
-                self.forget(run)
+                self.held.pop(run, None)
 
 
-def returned(run: Run) -> Run:
-    """``run`` marked as to be handed back."""
-    run.outcome = Outcome.RETURNED
-    return run
+def _all_deliveries(runs: Sequence[Run]) -> list[Delivery]:
+    return [delivery for run in runs for delivery in (run.delivery, *(run.adopted or ()))]

@@ -6,10 +6,12 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from machinery.errors import TaskFailed
+
 if TYPE_CHECKING:
     from machinery._signatures import Signature
-    from machinery._worker._worker import Worker
     from machinery._worker._run import Run
+    from machinery._worker._worker import Worker
 
 ErrorHandler = Callable[[BaseException, "Signature | None"], None]
 """Gets a task's final failure with its signature, or a worker's own trouble with ``None``."""
@@ -31,11 +33,11 @@ class Hooks:
 
     def report_failure(self, run: Run) -> None:
         """A task failed for good: to the error handler, else to the log with id and traceback."""
-        error = run.exception
-        if self.error is not None and error is not None:
-            self._call(self.error, error, run.signature)
+        name, uuid = run.signature.name, run.signature.uuid
+        if self.error is not None:
+            self._call(self.error, run.exception or TaskFailed(run.error, uuid=uuid, name=name), run.signature)
             return
-        self.logger.error("task %s %s failed: %s", run.signature.name, run.signature.uuid, run.error, exc_info=error)
+        self.logger.error("task %s %s failed: %s", name, uuid, run.error, exc_info=run.exception)
 
     def report_trouble(self, error: Exception, what: str) -> None:
         """The worker itself is in trouble and will try again: to the log and, where set, the error handler."""
@@ -54,12 +56,12 @@ class Hooks:
             return True
         try:
             return self.pre_consume(worker)
-        except Exception:
+        except BaseException:  # a SystemExit would end the fetcher's thread, and nobody would notice
             self.logger.exception("the pre-consume handler failed; fetching goes on")
             return True
 
     def _call(self, handler: Callable[..., None], *args: object) -> None:
         try:
             handler(*args)
-        except Exception:
+        except BaseException:  # a SystemExit would end a thread of the worker's, and nobody would notice
             self.logger.exception("the handler %r failed", handler)

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from machinery._worker._executor import Executor
     from machinery._worker._fetcher import Fetcher
     from machinery._worker._hooks import Hooks
+    from machinery._worker._origin import Origin
+    from machinery._worker._run import Run
 
 TICK = 0.5
 """Seconds between two looks at most."""
@@ -31,8 +33,8 @@ class Keeper:
         self._executor = executor
         self._hooks = hooks
         self._stopped = threading.Event()
-        self._renewals = {fetcher: 0.0 for fetcher in fetchers}
-        self._chores = {fetcher: 0.0 for fetcher in fetchers}
+        self._renewals = dict.fromkeys(fetchers, 0.0)
+        self._chores = dict.fromkeys(fetchers, 0.0)
 
     def stop(self) -> None:
         """End the thread."""
@@ -47,7 +49,7 @@ class Keeper:
             for fetcher in self._fetchers:
                 self._renew(fetcher, now)
                 self._maintain(fetcher, now)
-                self._watch(fetcher, now)
+                self._watch(fetcher)
             nearest = min([*self._renewals.values(), *self._chores.values()])
             pause = max(0.0, min(TICK, nearest - time.monotonic()))
 
@@ -62,7 +64,7 @@ class Keeper:
         begin = time.monotonic()
         try:
             lost = fetcher.consumer.extend(fetcher.deliveries())
-        except MachineryError as error:
+        except Exception as error:  # noqa: BLE001 - nor must a plug-in's defect let all leases run out silently
             self._hooks.report_trouble(error, f"cannot renew the leases of {fetcher.queue}")
             self._renewals[fetcher] = now + min(1.0, term / 6)
             return
@@ -85,25 +87,19 @@ class Keeper:
             pause = 5.0
         self._chores[fetcher] = float("inf") if pause is None else time.monotonic() + pause
 
-    def _watch(self, fetcher: Fetcher, now: float) -> None:
+    def _watch(self, fetcher: Fetcher) -> None:
         """The watchdog: a fetch that neither answers nor fails is cut off, which makes it fail and reconnect."""
-        if now - fetcher.last_look < WATCHDOG:
-            return
-        self._hooks.logger.error("nothing was heard of %s for %d s; reconnecting", fetcher.queue, now - fetcher.last_look)
-        fetcher.last_look = now
-        fetcher.reconnect()
+        if fetcher.is_silent(WATCHDOG):
+            self._hooks.logger.error("nothing was heard of %s for %.0f s; reconnecting", fetcher.queue, WATCHDOG)
+            fetcher.reconnect()
 
     def _hand_back_stale(self, now: float) -> None:
         """All slots are busy with long tasks: what was fetched in hope goes back, for others to take."""
-        ready = self._executor.ready
-        try:
-            oldest = ready[0]
-        except IndexError:
+        since = self._executor.stuck_since()
+        if since is None or now - since < STALE:
             return
-        if now - oldest.received < STALE or self._executor.has_free_slot:
-            return
-        back: dict[Fetcher, list[object]] = {}
+        back: dict[Origin, list[Run]] = {}
         for run in self._executor.take_back():
             back.setdefault(run.fetcher, []).append(run)
-        for fetcher, runs in back.items():
-            fetcher.hand_back(runs)  # type: ignore[arg-type]
+        for origin, runs in back.items():
+            origin.hand_back(runs)

@@ -28,6 +28,9 @@ class Origin(Protocol):
     def owns(self, run: Run) -> bool:
         """Whether the run's delivery is still ours."""
 
+    def begin(self, run: Run) -> bool:
+        """Store that a suspect run starts. Whether it may; if not, it has its outcome."""
+
     def forget(self, run: Run) -> None:
         """The run is settled."""
 

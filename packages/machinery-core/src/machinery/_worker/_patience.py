@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class GivenUp(Exception):  # noqa: N818 - control flow of this package
+class GivenUp(Exception):
     """The worker leaves at once: what waits for a service is left to be delivered again."""
 
 
@@ -25,8 +25,12 @@ class Patience:
     def __init__(self, hooks: Hooks) -> None:
         self._hooks = hooks
         self._given_up = threading.Event()
-        self.struggling = 0
+        self._struggling: set[object] = set()
+
+    @property
+    def struggling(self) -> int:
         """How many callers are waiting for a service now."""
+        return len(self._struggling)
 
     def give_up(self) -> None:
         """Nobody waits any longer."""
@@ -39,7 +43,8 @@ class Patience:
         except Unavailable as error:
             failure = error
         backoff = Backoff()
-        self.struggling += 1
+        me = object()
+        self._struggling.add(me)
         try:
             while True:
                 if self._given_up.is_set():
@@ -52,4 +57,4 @@ class Patience:
                 except Unavailable as error:
                     failure = error
         finally:
-            self.struggling -= 1
+            self._struggling.discard(me)

@@ -46,14 +46,16 @@ class Run:
     crashes: int = 0
     started: float = 0.0
     """Monotonic seconds; 0: not yet."""
+    suspect: bool = False
+    """It may have crashed a worker: its STARTED is written before it runs."""
     announced: bool = False
     """Its STARTED is written."""
     noted: bool = False
     """Its RECEIVED is written."""
     abandoned: bool = False
     """Handed back while it ran; what it returns is nobody's."""
-    adopted: list[tuple[Origin, Delivery]] | None = None
-    """Further deliveries of the same task that came while it ran."""
+    adopted: list[Delivery] | None = None
+    """Further deliveries of the same message that came while it ran."""
 
     outcome: Outcome | None = None
     results: tuple[TaskResult, ...] = ()
@@ -63,6 +65,8 @@ class Run:
     """Not empty: to the dead letters, for this reason."""
     again: Signature | None = None
     """The copy to publish, when retried."""
+    followed: bool = False
+    """What its end sets off is sent."""
     found: TaskState | None = None
     """The final record found, when replayed."""
 
@@ -78,6 +82,10 @@ class Run:
         self.dead = dead
         self.outcome = Outcome.FAILED
 
+    def give_back(self) -> None:
+        """It is not to run here, or not now."""
+        self.outcome = Outcome.RETURNED
+
     def replay(self, found: TaskState) -> None:
         """It had ended before."""
         self.found = found
@@ -85,6 +93,12 @@ class Run:
 
     def raised(self, exception: BaseException) -> None:
         """The function raised: later, again or for good (protocol §7.3)."""
+        try:
+            self._judge(exception)
+        except Exception as defect:  # noqa: BLE001 - a retry rule of the application's own, or a pause beyond all calendars
+            self.fail(exception, f"{error_text(exception)} (no retry: {error_text(defect)})")
+
+    def _judge(self, exception: BaseException) -> None:
         later = _find(exception, RetryTaskLater)
         if later is not None:
             self._retry(exception, later.retry_in, failed=False)
@@ -121,7 +135,7 @@ class Run:
     @property
     def attempt(self) -> int:
         """Which run of the task this is, by its retries and crashes."""
-        return count_of(self.signature.headers, ATTEMPT, 1)
+        return count_of(self.signature.headers, ATTEMPT, 1) + self.crashes
 
 
 def error_text(exception: BaseException) -> str:

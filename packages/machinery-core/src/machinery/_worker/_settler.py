@@ -7,23 +7,23 @@ saved says that the task has ended, and what follows is sent by ids that are the
 from __future__ import annotations
 
 import threading
-import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from machinery._states import State, TaskState
 from machinery._successors import after_failure, after_success
 from machinery._worker._patience import GivenUp, Patience
 from machinery._worker._run import Outcome, Run
-from machinery.errors import MachineryError, PublishError, ResultTooLarge, Unavailable
+from machinery.errors import Closed, MachineryError, PublishError, ResultTooLarge, Unavailable
 
 if TYPE_CHECKING:
     from machinery._sending import Sender
     from machinery._signatures import Signature
-    from machinery._worker._origin import Origin
     from machinery._worker._hooks import Hooks
+    from machinery._worker._origin import Origin
     from machinery.abc import Backend, Delivery
 
 
@@ -50,6 +50,8 @@ class Settler:
         self._stopped = False
         self.writing = threading.Lock()
         """Held while records are written, so that a late STARTED never follows a RETRY."""
+        self.taking = threading.Lock()
+        """Held while runs are taken for settling, or from it: one is either settled or handed back, never both."""
         self.settling = 0
         """How many runs are being settled at this moment."""
 
@@ -76,13 +78,12 @@ class Settler:
         while True:
             self._wake.wait()
             self._wake.clear()
-            batch = self._take()
-            if batch:
+            while batch := self._take():
                 self._settle_safely(batch)
                 self.settling = 0
                 for fetcher in {run.fetcher for run in batch}:
                     fetcher.room.set()
-            elif self._stopped:
+            if self._stopped:
                 return
 
     def _take(self) -> list[Run]:
@@ -98,7 +99,7 @@ class Settler:
             self.settle(batch)
         except GivenUp:
             self._hooks.logger.warning("left %d ended tasks unsettled; they will be delivered again", len(batch))
-        except Exception:
+        except BaseException:  # a SystemExit of an application's handler must not end this thread either
             if len(batch) > 1:  # one of them must not hold up the others
                 for run in batch:
                     self._settle_safely([run])
@@ -111,13 +112,16 @@ class Settler:
 
     def settle(self, runs: Sequence[Run]) -> None:
         """End these runs. Raises `GivenUp` when told to leave while a service is away."""
-        ours = [run for run in runs if not run.abandoned]
+        with self.taking:
+            ours = [run for run in runs if not run.abandoned]
         returned = [run for run in ours if run.outcome is Outcome.RETURNED]
         ending = [run for run in ours if run.outcome is not Outcome.RETURNED] if returned else ours
         replayed = self._save(ending)
-        following = [follower for run in ending for follower in _following(run)]
+        following = [follower for run in ending if not run.followed for follower in _following(run)]
         if following:
-            self._send(self._missing(following, replayed) if replayed else following)
+            self._send(self._missing(following, replayed))
+            for run in ending:
+                run.followed = True
         self._settle_messages(ending, returned)
         for run in ending:
             if run.outcome is Outcome.FAILED:
@@ -142,7 +146,7 @@ class Settler:
 
     def _write(self, runs: Sequence[Run], records: list[TaskState]) -> list[TaskState]:
         try:
-            return self._patience.call(lambda: self._backend.save(records), "cannot store results")
+            return self._patience.call(partial(self._backend.save, records), "cannot store results")
         except ResultTooLarge as error:
             # The others are stored. These fail, with the reason as their result, and go to the dead letters.
             refused = set(error.ids)
@@ -150,15 +154,19 @@ class Settler:
                 if records[position].task_uuid in refused:
                     run.fail(error, f"the result is too large to store: {error}", dead="result too large to store")
                     records[position] = _record(run)
-            return self._patience.call(lambda: self._backend.save(records), "cannot store results")
+            return self._patience.call(partial(self._backend.save, records), "cannot store results")
 
     def _missing(self, following: list[Following], replayed: set[Run]) -> list[Following]:
-        """Of what replayed runs set off, only that which is absent or still PENDING; of the others, all."""
-        doubtful = [follower for follower in following if follower.run in replayed]
+        """What is to be sent: of runs that somebody else may have ended too, only what is absent or still PENDING."""
+        doubtful = [
+            follower
+            for follower in following
+            if not follower.is_retry and (follower.run in replayed or _may_be_second(follower.run))
+        ]
         if not doubtful or not self._stores:
             return following
         ids = [follower.signature.uuid for follower in doubtful]
-        found = self._patience.call(lambda: self._backend.load(ids), "cannot read records")
+        found = self._patience.call(partial(self._backend.load, ids), "cannot read records")
         sent = {
             follower
             for follower, state in zip(doubtful, found, strict=True)
@@ -166,71 +174,106 @@ class Settler:
         }
         return [follower for follower in following if follower not in sent]
 
-    def _send(self, following: Sequence[Following]) -> None:
-        complete = self._sender.complete
-        for follower in following:
-            follower.signature = complete(follower.signature, follower.run.fetcher.default_queue)
-        retries = [follower for follower in following if follower.is_retry]
-        successors = [follower for follower in following if not follower.is_retry]
-        if retries:
-            self._publish(retries, self._sender.publish)
-        if successors:
-            self._publish(successors, self._sender.submit)
-
-    def _publish(self, following: list[Following], send: Callable[[Sequence[Signature]], None]) -> None:
-        """Send all; again those that were refused for now; what is refused for good becomes a dead letter's reason."""
+    def _send(self, following: list[Following]) -> None:
+        """Send all. What the service refuses for good has failed, and sets off what its failure is to set off."""
         while following:
-            waiting = list(following)
-            try:
-                self._patience.call(lambda: send([follower.signature for follower in waiting]), "cannot send what follows")
-            except PublishError as error:
-                following = [waiting[position] for position, why in error.failures.items() if isinstance(why, Unavailable)]
-                if not error.failures:
-                    self._refuse(waiting, error)
-                    return
-                refused = [waiting[position] for position, why in error.failures.items() if not isinstance(why, Unavailable)]
-                self._refuse(refused, error)
-                if following:
-                    time.sleep(0.05)
-                continue
-            except MachineryError as error:
-                self._refuse(waiting, error)
-            return
+            for follower in following:
+                origin = follower.run.fetcher
+                # A retry stays on the queue it came from, whatever its body says (protocol §1.5).
+                queue = follower.run.delivery.queue if follower.is_retry else origin.default_queue
+                follower.signature = self._sender.complete(follower.signature, queue)
+            retries = [follower for follower in following if follower.is_retry]
+            successors = [follower for follower in following if not follower.is_retry]
+            refused: list[tuple[Following, Exception]] = []
+            if retries:
+                refused += self._publish(retries, self._sender.publish)
+                for follower in retries:
+                    follower.run.followed = True
+            if successors:
+                refused += self._publish(successors, self._sender.submit)
+            following = [further for follower, error in refused for further in self._refuse(follower, error)]
 
-    def _refuse(self, refused: Sequence[Following], error: MachineryError) -> None:
-        """The service will never take these: their records say so, and the parent's message is kept as a dead letter."""
-        for follower in refused:
-            signature = follower.signature
-            follower.run.dead = f"{signature.name} {signature.uuid} could not be sent after it: {error}"
-            self._hooks.logger.error("%s %s: %s", follower.run.signature.name, follower.run.signature.uuid, follower.run.dead)
-            record = TaskState(signature.uuid, signature.name, State.FAILURE, None, f"could not be sent: {error}")
-            self._patience.call(lambda record=record: self._backend.save([record]), "cannot store results")  # type: ignore[misc]
+    def _publish(
+        self, following: Sequence[Following], send: Callable[[Sequence[Signature]], None]
+    ) -> list[tuple[Following, Exception]]:
+        """Send all, again those that were refused for now. Returns those that were refused for good, with the reason."""
+        waiting = list(following)
+        refused: list[tuple[Following, Exception]] = []
+
+        def send_waiting() -> None:
+            nonlocal waiting
+            try:
+                send([follower.signature for follower in waiting])
+            except PublishError as error:
+                if not error.failures:
+                    raise
+                failures = [(waiting[position], reason) for position, reason in error.failures.items()]
+                refused.extend(failure for failure in failures if not isinstance(failure[1], Unavailable))
+                waiting = [follower for follower, reason in failures if isinstance(reason, Unavailable)]
+                for _, reason in failures:
+                    if isinstance(reason, Unavailable):
+                        raise reason from error
+
+        try:
+            self._patience.call(send_waiting, "cannot send what follows")
+        except Closed:
+            raise
+        except MachineryError as error:
+            if len(waiting) == 1:
+                return [*refused, (waiting[0], error)]
+            for follower in waiting:  # one of them must not be the end of the others
+                refused += self._publish([follower], send)
+        return refused
+
+    def _refuse(self, follower: Following, error: Exception) -> list[Following]:
+        """Its record says that it has failed, and the message that set it off is kept as a dead letter."""
+        run, signature = follower.run, follower.signature
+        reason = f"{signature.name} {signature.uuid} could not be sent {'again' if follower.is_retry else 'after it'}: {error}"
+        text = f"could not be sent: {error}"
+        self._hooks.logger.error("%s %s: %s", run.signature.name, run.signature.uuid, reason)
+        record = TaskState(signature.uuid, signature.name, State.FAILURE, None, text)
+        self._patience.call(partial(self._backend.save, [record]), "cannot store results")
+        if follower.is_retry:
+            run.fail(run.exception, text)
+        run.dead = reason
+        return [Following(run, each) for each in after_failure(signature, text)]
 
     def _settle_messages(self, ending: Sequence[Run], returned: Sequence[Run]) -> None:
-        by_fetcher: dict[Origin, list[Delivery]] = defaultdict(list)
+        done: dict[Origin, list[Delivery]] = defaultdict(list)
+        dead: list[Run] = []
         for run in ending:
             if run.dead:
-                self._reject(run)
+                dead.append(run)
             else:
-                by_fetcher[run.fetcher].append(run.delivery)
-            if run.adopted:
-                for fetcher, delivery in run.adopted:
-                    by_fetcher[fetcher].append(delivery)
-        for fetcher, deliveries in by_fetcher.items():
-            lost = self._patience.call(lambda f=fetcher, d=deliveries: f.consumer.ack(d), "cannot acknowledge")  # type: ignore[misc]
-            if lost:
-                self._hooks.logger.info("%d deliveries were no longer ours when they were acknowledged", len(lost))
+                done[run.fetcher].append(run.delivery)
+        for origin, deliveries in done.items():
+            self._acknowledge(origin, deliveries)
+        buried = {run for run in dead if self._reject(run, [run.delivery])}
         for run in ending:
             run.fetcher.forget(run)
-        for run in returned:
-            run.fetcher.hand_back([run])
+        # Only now nothing more is adopted: a delivery that came while the service was away is not forgotten.
+        for run in ending:
+            if run.adopted:
+                if run.dead and run not in buried:
+                    self._reject(run, run.adopted)
+                else:
+                    self._acknowledge(run.fetcher, run.adopted)
+        for origin in {run.fetcher for run in returned}:
+            origin.hand_back([run for run in returned if run.fetcher is origin])
 
-    def _reject(self, run: Run) -> None:
-        if run.fetcher.keeps_dead_letters:
-            reject = run.fetcher.consumer.reject
-            self._patience.call(lambda: reject([run.delivery], run.dead), "cannot reject")
-        else:
-            self._patience.call(lambda: run.fetcher.consumer.ack([run.delivery]), "cannot acknowledge")
+    def _acknowledge(self, origin: Origin, deliveries: Sequence[Delivery]) -> None:
+        lost = self._patience.call(partial(origin.consumer.ack, deliveries), "cannot acknowledge")
+        if lost:
+            self._hooks.logger.info("%d deliveries were no longer ours when they were acknowledged", len(lost))
+
+    def _reject(self, run: Run, deliveries: Sequence[Delivery]) -> bool:
+        """To the dead letters. Whether there is one now: not when every delivery was no longer ours."""
+        origin = run.fetcher
+        if not origin.keeps_dead_letters:
+            self._acknowledge(origin, deliveries)
+            return True
+        lost = self._patience.call(partial(origin.consumer.reject, deliveries, run.dead), "cannot reject")
+        return len(lost) < len(deliveries)
 
 
 def _record(run: Run) -> TaskState:
@@ -241,6 +284,11 @@ def _record(run: Run) -> TaskState:
     if run.outcome is Outcome.RETRIED:
         return TaskState(signature.uuid, signature.name, State.RETRY)
     return TaskState(signature.uuid, signature.name, State.FAILURE, None, run.error, crashes=run.crashes)
+
+
+def _may_be_second(run: Run) -> bool:
+    """Whether another worker may have run the same task: it was delivered before, or our lease on it has run out."""
+    return run.delivery.redelivered is not False or not run.fetcher.owns(run)
 
 
 def _following(run: Run) -> list[Following]:

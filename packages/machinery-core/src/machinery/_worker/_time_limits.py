@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import heapq
 import threading
 import time
 from collections.abc import Iterator
@@ -11,13 +10,15 @@ from contextlib import contextmanager
 
 from machinery.errors import SoftTimeLimitExceeded
 
+_NEVER = float("inf")
+
 
 class _Watch:
-    __slots__ = ("done", "fired", "seconds", "thread_id")
+    __slots__ = ("deadline", "done", "fired", "thread_id")
 
-    def __init__(self, thread_id: int, seconds: float) -> None:
+    def __init__(self, thread_id: int, deadline: float) -> None:
         self.thread_id = thread_id
-        self.seconds = seconds
+        self.deadline = deadline
         self.done = False
         self.fired = False
 
@@ -28,8 +29,10 @@ class TimeLimits:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._strike = threading.Lock()
-        self._due: list[tuple[float, int, _Watch]] = []
-        self._count = 0
+        self._watches: dict[int, _Watch] = {}
+        """By thread: what is watched now. One that has ended is forgotten at once, however far its limit was."""
+        self._next = _NEVER
+        """When the thread will look, monotonic seconds."""
         self._thread: threading.Thread | None = None
         self._stopped = False
 
@@ -39,14 +42,8 @@ class TimeLimits:
 
         It arrives between two bytecodes: a call that blocks in C (a sleep, a socket) is interrupted when it returns.
         """
-        mine = _Watch(threading.get_ident(), seconds)
-        with self._changed:
-            self._count += 1
-            heapq.heappush(self._due, (time.monotonic() + seconds, self._count, mine))
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="machinery-time-limits", daemon=True)
-                self._thread.start()
-            self._changed.notify()
+        mine = _Watch(threading.get_ident(), time.monotonic() + seconds)
+        self._add(mine)
         try:
             try:
                 yield
@@ -57,6 +54,7 @@ class TimeLimits:
                     if mine.fired:
                         # Fired in the very moment the body ended: it must not strike later, in somebody else's task.
                         _raise_in(mine.thread_id, None)
+                self._watches.pop(mine.thread_id, None)
         except SoftTimeLimitExceeded as error:
             if error.args:
                 raise
@@ -68,21 +66,31 @@ class TimeLimits:
             self._stopped = True
             self._changed.notify()
 
+    def _add(self, watch: _Watch) -> None:
+        with self._changed:
+            self._watches[watch.thread_id] = watch
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="machinery-time-limits", daemon=True)
+                self._thread.start()
+            if watch.deadline < self._next:
+                self._changed.notify()
+
     def _run(self) -> None:
         with self._changed:
             while not self._stopped:
-                if not self._due:
-                    self._changed.wait()
-                    continue
-                wait = self._due[0][0] - time.monotonic()
-                if wait > 0:
-                    self._changed.wait(wait)
-                    continue
-                _, _, watch = heapq.heappop(self._due)
-                with self._strike:
-                    if not watch.done:
-                        watch.fired = True
-                        _raise_in(watch.thread_id, SoftTimeLimitExceeded)
+                now = time.monotonic()
+                watches = list(self._watches.values())
+                for watch in watches:
+                    if watch.deadline <= now:
+                        self._interrupt(watch)
+                self._next = min((watch.deadline for watch in watches if not watch.fired), default=_NEVER)
+                self._changed.wait(None if self._next == _NEVER else max(0.0, self._next - now))
+
+    def _interrupt(self, watch: _Watch) -> None:
+        with self._strike:
+            if not watch.done and not watch.fired:
+                watch.fired = True
+                _raise_in(watch.thread_id, SoftTimeLimitExceeded)
 
 
 def _raise_in(thread_id: int, exception: type[BaseException] | None) -> None:

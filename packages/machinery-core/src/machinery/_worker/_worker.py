@@ -9,7 +9,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Self
 
 from machinery._states import State, TaskState
@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 
     from machinery._server import Server
     from machinery._worker._run import Run
+
+FAREWELL = 1.0
+"""Seconds that outcomes have to be settled which came in while what still ran was handed back."""
+CLOSING = 5.0
+"""Seconds that each thread has to end; what a service holds up longer is left behind."""
 
 
 class Worker:
@@ -46,7 +51,6 @@ class Worker:
             raise ConfigError(f"a queue is named twice: {', '.join(self.queues)}")
         self.name = f"{tag or 'worker'}@{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._server = server
-        self._drain = config.drain_timeout.total_seconds()
         self._no_signals = config.no_unix_signals
         self._hooks = Hooks(server.logger)
         self._patience = Patience(self._hooks)
@@ -59,8 +63,11 @@ class Worker:
         self._keeper: Keeper | None = None
         self._threads: list[threading.Thread] = []
         self._fetching: list[threading.Thread] = []
-        self._state = threading.Lock()
+        self._state = threading.RLock()
+        """A signal handler may call `quit` while `start` holds it, in the same thread."""
         self._started = False
+        self._up = threading.Event()
+        """Set when `start` is through: only then can it be undone."""
         self._quitting = threading.Event()
         self._at_once = threading.Event()
         self._ended = threading.Event()
@@ -106,7 +113,17 @@ class Worker:
             if self._started:
                 raise ConfigError(f"{self!r} was started before; make a new worker")
             self._started = True
+            if self._quitting.is_set():
+                return
+        try:
+            self._start_threads()
+        finally:
+            self._up.set()
+
+    def _start_threads(self) -> None:
         server = self._server
+        names = server.registry.names()
+        self._hooks.logger.info("%r starts with %d tasks: %s", self, len(names), ", ".join(names))
         self._fetchers = [
             Fetcher(
                 server.broker,
@@ -119,17 +136,17 @@ class Worker:
                 hooks=self._hooks,
                 patience=self._patience,
                 may_consume=lambda: self._hooks.may_consume(self),
-                max_crashes=server.config.max_crashes,
-                default_queue=server.config.default_queue,
+                config=lambda: server.config,
             )
             for queue in self.queues
         ]
         self._keeper = Keeper(self._fetchers, self._executor, self._hooks)
-        self._hooks.logger.info("%r starts with %d tasks: %s", self, len(server.registry.names()), ", ".join(server.registry.names()))
         for name, body in (("settler", self._settler), ("announcer", self._announcer), ("keeper", self._keeper)):
             self._threads.append(threading.Thread(target=body.run, name=f"machinery-{name}", daemon=True))
         for fetcher in self._fetchers:
-            self._fetching.append(threading.Thread(target=fetcher.run, name=f"machinery-fetcher-{fetcher.queue}", daemon=True))
+            self._fetching.append(
+                threading.Thread(target=fetcher.run, name=f"machinery-fetcher-{fetcher.queue}", daemon=True)
+            )
         for thread in (*self._threads, *self._fetching):
             thread.start()
 
@@ -167,61 +184,72 @@ class Worker:
 
     def _wind_down(self) -> None:
         logger = self._hooks.logger
+        self._up.wait()
         try:
             for fetcher in self._fetchers:
                 fetcher.stop()
-            self._hand_back(self._executor.take_back(), started=False)
-            self._await(lambda: not self._executor.busy and not self._settler.backlog and not self._any_fetching(), self._drain)
-            self._hand_back(self._executor.take_back(), started=False)
-            left = self._executor.running()
+            self._hand_back(self._executor.take_back())
+            self._await(self._is_idle, self._server.config.drain_timeout.total_seconds())
+            self._patience.give_up()  # a service that is away has had that long to come back
+            self._hand_back(self._executor.take_back())
+            left = self._abandon()
             if left:
                 logger.warning("%d tasks still run after the drain timeout; they are handed back", len(left))
-                self._hand_back(left, started=True)
+                self._take_back_started(left)
+                self._hand_back(left)
+            self._await(self._is_idle, FAREWELL)  # what ended meanwhile is still settled
+        except Exception:
+            logger.exception("stopping went wrong; what is left comes back by its lease")
+        try:
+            self._close()
         except Exception:
             logger.exception("stopping went wrong; what is left comes back by its lease")
         finally:
-            self._close()
             logger.info("%r has stopped", self)
             self._ended.set()
 
-    def _await(self, is_done: object, seconds: float) -> None:
+    def _await(self, is_done: Callable[[], bool], seconds: float) -> None:
         deadline = time.monotonic() + seconds
-        while not is_done() and time.monotonic() < deadline and not self._at_once.is_set():  # type: ignore[operator]
+        while not is_done() and time.monotonic() < deadline and not self._at_once.is_set():
             time.sleep(0.005)
 
-    def _any_fetching(self) -> bool:
-        return any(thread.is_alive() for thread in self._fetching)
+    def _is_idle(self) -> bool:
+        return not any(thread.is_alive() for thread in self._fetching) and not any(
+            fetcher.held for fetcher in self._fetchers
+        )
 
-    def _hand_back(self, runs: Sequence[Run], *, started: bool) -> None:
-        """Give runs back so that they do not count as crashes: a record that says STARTED says RECEIVED again first."""
-        if not runs:
-            return
-        for run in runs:
-            run.abandoned = True
-        records = [
-            TaskState(run.signature.uuid, run.signature.name, State.RECEIVED, crashes=run.crashes)
-            for run in runs
-            if started or run.announced
-        ]
-        if records:
-            try:
-                with self._settler.writing:
-                    self._server.backend.save(records)
-            except MachineryError as error:
-                self._hooks.report_trouble(error, "cannot note that tasks were handed back")
+    def _hand_back(self, runs: Sequence[Run]) -> None:
         for fetcher in self._fetchers:
             fetcher.hand_back([run for run in runs if run.fetcher is fetcher])
 
+    def _abandon(self) -> list[Run]:
+        """Take what still runs from its threads: whatever comes of it is nobody's. What has ended belongs to the settler."""
+        with self._settler.taking:
+            left = [run for fetcher in self._fetchers for run in list(fetcher.held) if run.outcome is None]
+            for run in left:
+                run.abandoned = True
+        return left
+
+    def _take_back_started(self, runs: Sequence[Run]) -> None:
+        """A record that says STARTED says RECEIVED again, so that the next delivery does not count this one as a crash."""
+        records = [
+            TaskState(run.signature.uuid, run.signature.name, State.RECEIVED, crashes=run.crashes) for run in runs
+        ]
+        try:
+            with self._settler.writing:
+                self._server.backend.save(records)
+        except MachineryError as error:
+            self._hooks.report_trouble(error, "cannot note that tasks were handed back")
+
     def _close(self) -> None:
-        assert self._keeper is not None  # noqa: S101 - started before
-        self._settler.stop()
-        self._threads[0].join(None if not self._at_once.is_set() else 1.0)
         self._patience.give_up()
-        self._keeper.stop()
-        self._announcer.stop()
-        self._executor.stop()
-        for thread in (*self._threads[1:], *self._fetching):
-            thread.join(5.0)
+        self._settler.stop()
+        for body in (self._keeper, self._announcer, self._executor):
+            if body is not None:
+                body.stop()
+        patience = 1.0 if self._at_once.is_set() else CLOSING
+        for thread in (*self._threads, *self._fetching):
+            thread.join(patience)
         for fetcher in self._fetchers:
             with contextlib.suppress(MachineryError):
                 fetcher.consumer.close()
@@ -233,7 +261,9 @@ class Worker:
             return
 
         def on_signal(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of a signal handler
-            self._hooks.logger.info("%s: %s", signal.Signals(number).name, "leaving at once" if self._quitting.is_set() else "draining")
+            self._hooks.logger.info(
+                "%s: %s", signal.Signals(number).name, "leaving at once" if self._quitting.is_set() else "draining"
+            )
             self.quit()
 
         before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
