@@ -1,0 +1,91 @@
+// Command gomachinery is the other side of the interoperability tests: the released Go Machinery as a
+// worker, a sender and a reader of states, driven from outside through flags, standard input and JSON lines.
+//
+// Usage:
+//
+//	gomachinery [flags] worker                  run tasks until SIGTERM, report each run
+//	gomachinery [flags] send                    send what standard input says, one JSON object a line
+//	gomachinery [flags] result UUID [timeout]   wait for a result as a Go program would
+//	gomachinery [flags] state UUID              read a state once
+//	gomachinery [flags] pending [QUEUE]         list the signatures that wait in a queue
+//	gomachinery [flags] delayed                 list the signatures that wait for their time
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"time"
+
+	machinery "github.com/RichardKnop/machinery/v2"
+)
+
+const defaultResultTimeout = 10 * time.Second
+
+func main() {
+	var o options
+	flag.StringVar(&o.client, "client", "redigo", "scheme of the addresses that name none: redigo or goredis")
+	flag.StringVar(&o.broker, "broker", "127.0.0.1:6379", "address of the broker: host:port or scheme://…")
+	flag.StringVar(&o.backend, "backend", "127.0.0.1:6379", "address of the result backend: host:port or scheme://…")
+	flag.IntVar(&o.db, "db", 0, "number of the Redis database")
+	flag.StringVar(&o.queue, "queue", "machinery_tasks", "default queue")
+	concurrency := flag.Int("concurrency", 4, "worker: how many tasks run at once")
+	raw := flag.Bool("raw", false, "send: leave argument values as they came instead of making Go values of them")
+	flag.Parse()
+
+	useQuietLog()
+	if err := run(o, *concurrency, *raw, flag.Args()); err != nil {
+		fmt.Fprintln(os.Stderr, "gomachinery:", err)
+		os.Exit(1)
+	}
+}
+
+func run(o options, concurrency int, raw bool, words []string) error {
+	if len(words) == 0 {
+		return fmt.Errorf("a command is missing: worker, send, result, state, pending or delayed")
+	}
+	server, err := newServer(o)
+	if err != nil {
+		return err
+	}
+	switch command, rest := words[0], words[1:]; {
+	case command == "worker" && len(rest) == 0:
+		return work(server, concurrency)
+	case command == "send" && len(rest) == 0:
+		return send(server, os.Stdin, raw)
+	case command == "result" && len(rest) == 1:
+		return printResult(server, rest[0], defaultResultTimeout)
+	case command == "result" && len(rest) == 2:
+		timeout, err := time.ParseDuration(rest[1])
+		if err != nil {
+			return err
+		}
+		return printResult(server, rest[0], timeout)
+	case command == "state" && len(rest) == 1:
+		return printState(server, rest[0])
+	case command == "pending" && len(rest) == 0:
+		return printSignatures(server.GetBroker().GetPendingTasks(""))
+	case command == "pending" && len(rest) == 1:
+		return printSignatures(server.GetBroker().GetPendingTasks(rest[0]))
+	case command == "delayed" && len(rest) == 0:
+		return printSignatures(server.GetBroker().GetDelayedTasks())
+	default:
+		return fmt.Errorf("not a command: %q", words)
+	}
+}
+
+// work reports its start, then every run, and ends well after SIGTERM. Lines on standard input answer the task "hold".
+func work(server *machinery.Server, concurrency int) error {
+	if err := server.RegisterTasks(allTasks()); err != nil {
+		return err
+	}
+	worker := server.NewWorker("gomachinery", concurrency)
+	worker.SetPreTaskHandler(reportRun)
+	worker.SetPostTaskHandler(reportDone)
+	worker.SetErrorHandler(reportError)
+	go offerAnswers(os.Stdin)
+	if err := worker.Launch(); err != machinery.ErrWorkerQuitGracefully {
+		return err
+	}
+	return nil
+}
