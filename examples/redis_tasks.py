@@ -153,7 +153,7 @@ def send() -> None:
     after = add.signature(100).with_(uuid=f"{run_id}-success")
     show("a task with on_success", add.options(on_success=after).send(1, 2))
     show("  what it set off", server.result(after.uuid))
-    failed = Signature("report_error", ["in the example"], uuid=f"{run_id}-error")  # the error comes before its own
+    failed = report_error.partial("in the example").with_(uuid=f"{run_id}-error")  # the error comes before its own
     show("a task with on_error", panic_task.options(on_error=failed).send())
     show("  what it set off", server.result(failed.uuid))
 

@@ -3,27 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
-from machinery.memory import MemoryBroker, MemoryQueues
-from machinery.testing import BrokerContract
+from machinery.memory import MemoryBackend, MemoryBroker, MemoryLock, MemoryLocks, MemoryQueues, MemoryRecords
+from machinery.testing import BackendContract, BrokerContract, LockContract
+from tests.contracts.made import Made
 
 
 class TestMemoryBroker(BrokerContract):
     @pytest.fixture
     def make_broker(self) -> Iterator[Callable[[], MemoryBroker]]:
         queues = MemoryQueues()
-        made: list[MemoryBroker] = []
-
-        def make() -> MemoryBroker:
-            made.append(MemoryBroker(queues))
-            return made[-1]
-
-        yield make
-        for broker in made:
-            broker.close()
+        with Made(lambda: MemoryBroker(queues)) as made:
+            yield made
 
     @pytest.fixture
     def broker(self, make_broker: Callable[[], MemoryBroker]) -> MemoryBroker:
         return make_broker()
+
+
+class TestMemoryBackend(BackendContract):
+    @pytest.fixture
+    def make_backend(self) -> Iterator[Callable[..., MemoryBackend]]:
+        records = MemoryRecords()
+
+        def make(**config: Any) -> MemoryBackend:
+            return MemoryBackend(records, **config)
+
+        with Made(make) as made:
+            yield made
+
+    @pytest.fixture
+    def backend(self, make_backend: Callable[..., MemoryBackend]) -> MemoryBackend:
+        return make_backend()
+
+
+class TestMemoryLock(LockContract):
+    @pytest.fixture
+    def make_lock(self) -> Iterator[Callable[[], MemoryLock]]:
+        locks = MemoryLocks()
+        with Made(lambda: MemoryLock(locks)) as made:
+            yield made
+
+    @pytest.fixture
+    def lock(self, make_lock: Callable[[], MemoryLock]) -> MemoryLock:
+        return make_lock()

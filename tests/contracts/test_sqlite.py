@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from machinery.sqlite import SqliteBroker, SqliteOptions
-from machinery.testing import BrokerContract
+from machinery.sqlite import SqliteBackend, SqliteBroker, SqliteLock, SqliteOptions
+from machinery.testing import BackendContract, BrokerContract, LockContract
+from tests.contracts.made import Made
 
 
 @pytest.fixture
@@ -20,16 +22,34 @@ def options(tmp_path: Path) -> SqliteOptions:
 class TestSqliteBroker(BrokerContract):
     @pytest.fixture
     def make_broker(self, options: SqliteOptions) -> Iterator[Callable[[], SqliteBroker]]:
-        made: list[SqliteBroker] = []
-
-        def make() -> SqliteBroker:
-            made.append(SqliteBroker(options))
-            return made[-1]
-
-        yield make
-        for broker in made:
-            broker.close()
+        with Made(lambda: SqliteBroker(options)) as made:
+            yield made
 
     @pytest.fixture
     def broker(self, make_broker: Callable[[], SqliteBroker]) -> SqliteBroker:
         return make_broker()
+
+
+class TestSqliteBackend(BackendContract):
+    @pytest.fixture
+    def make_backend(self, options: SqliteOptions) -> Iterator[Callable[..., SqliteBackend]]:
+        def make(**config: Any) -> SqliteBackend:
+            return SqliteBackend(options, **config)
+
+        with Made(make) as made:
+            yield made
+
+    @pytest.fixture
+    def backend(self, make_backend: Callable[..., SqliteBackend]) -> SqliteBackend:
+        return make_backend()
+
+
+class TestSqliteLock(LockContract):
+    @pytest.fixture
+    def make_lock(self, options: SqliteOptions) -> Iterator[Callable[[], SqliteLock]]:
+        with Made(lambda: SqliteLock(options)) as made:
+            yield made
+
+    @pytest.fixture
+    def lock(self, make_lock: Callable[[], SqliteLock]) -> SqliteLock:
+        return make_lock()

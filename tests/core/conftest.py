@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from machinery import _entry_points
+from machinery import Config, Server, _entry_points
+from tests.core.gate import Gate
+from tests.core.observed import Journal, ObservedBackend, ObservedBroker
 from tests.core.site_packages import SitePackages
+from tests.core.worker_parts import Parts
 
 
 @pytest.fixture
@@ -22,3 +25,47 @@ def site_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S
     made.forget()
     yield made
     made.forget()
+
+
+@pytest.fixture
+def journal() -> Journal:
+    """What is asked of `broker` and `backend`, and what is to go wrong with them."""
+    return Journal()
+
+
+@pytest.fixture
+def broker(journal: Journal) -> Iterator[ObservedBroker]:
+    """Queues in memory, under observation."""
+    made = ObservedBroker(journal)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def backend(journal: Journal) -> Iterator[ObservedBackend]:
+    """Records in memory, under observation."""
+    made = ObservedBackend(journal)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def server(broker: ObservedBroker, backend: ObservedBackend) -> Server:
+    """A server on the two."""
+    return Server(Config(drain_timeout=5), broker, backend)
+
+
+@pytest.fixture
+def gate(server: Server) -> Iterator[Gate]:
+    """A task of `server` that stays inside until it is let go."""
+    made = Gate(server)
+    yield made
+    made.opened.set()
+
+
+@pytest.fixture
+def parts(server: Server) -> Iterator[Parts]:
+    """A worker of `server` taken apart."""
+    made = Parts(server)
+    yield made
+    made.stop()

@@ -82,9 +82,10 @@ def name_of(body: bytes) -> str:
 class ObservedConsumer(Consumer):
     """A memory consumer, with deliveries that a test injects."""
 
-    def __init__(self, inner: Consumer, journal: Journal) -> None:
+    def __init__(self, inner: Consumer, broker: ObservedBroker) -> None:
         self.inner = inner
-        self.journal = journal
+        self.broker = broker
+        self.journal = broker.journal
         self.injected: deque[Delivery] = deque()
         self.reset_count = 0
         self.hangs = threading.Event()
@@ -98,7 +99,11 @@ class ObservedConsumer(Consumer):
             threading.Event().wait(LOOK)
         if self.injected:
             return [self.injected.popleft()]
-        return self.inner.receive(limit, min(timeout, LOOK))
+        found = self.inner.receive(limit, min(timeout, LOOK))
+        if not self.broker.tells_redelivered:
+            for delivery in found:
+                delivery.redelivered = None
+        return found
 
     def stop(self) -> None:
         self.inner.stop()
@@ -141,6 +146,7 @@ class ObservedBroker(Broker):
         self.journal = journal or Journal()
         self.inner = MemoryBroker()
         self.consumers: list[ObservedConsumer] = []
+        self.tells_redelivered = True
         self._capabilities = replace(self.inner.capabilities, **capabilities)
 
     @classmethod
@@ -156,7 +162,7 @@ class ObservedBroker(Broker):
         self.inner.publish(messages)
 
     def consumer(self, queue: str, name: str) -> Consumer:
-        made = ObservedConsumer(self.inner.consumer(queue, name), self.journal)
+        made = ObservedConsumer(self.inner.consumer(queue, name), self)
         self.consumers.append(made)
         return made
 

@@ -155,7 +155,9 @@ def test_a_worker_that_is_told_to_stop_under_load_hands_everything_over(url: str
 
 
 @pytest.mark.parametrize("kill", [False, True], ids=["stopped", "killed"])
-def test_nothing_is_lost_when_redis_restarts_under_load(redis_server: RedisServer, tmp_path: Path, ledger: Path, *, kill: bool) -> None:
+def test_nothing_is_lost_when_redis_restarts_under_load(
+    redis_server: RedisServer, tmp_path: Path, ledger: Path, *, kill: bool
+) -> None:
     # Given a durable Redis (append-only file, fsync always) and two workers in the middle of a mixed load
     url = f"{redis_server.url}/0?lease=2"
     workers = Workers(url, tmp_path)

@@ -522,12 +522,12 @@ class BothOnOneQueue:
         assert {go_worker.count_runs(uuid) + len(python_worker.runs(uuid)) for uuid in uuids} == {1}
 
     def test_tasks_known_to_one_side_alone_all_get_there(self, fresh_sides: Sides) -> None:
-        names = ["runs_in_go", "runs_in_python", "noargs"] * 20
+        names = ["runs_in_go", "runs_in_python", "noargs"] * 10
         with fresh_sides.go.worker(), fresh_sides.python.worker():
             sent = fresh_sides.python.server.send_tasks([task(name) for name in names])
-            results = [result.get(timeout=WAIT) for result in sent]
+            results = [result.get(timeout=2 * WAIT) for result in sent]
 
-        assert results == ["go", "python", "no arguments"] * 20
+        assert results == ["go", "python", "no arguments"] * 10
 
     def test_callbacks_cross_from_one_side_to_the_other(self, fresh_sides: Sides) -> None:
         in_python = wire("runs_in_python")

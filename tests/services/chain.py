@@ -7,11 +7,15 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from typing import NoReturn
 
 import pytest
 
 Source = Callable[[], AbstractContextManager[str]]
-"""Gives the service's URL for as long as it is entered. Raises `Unobtainable` on entering."""
+"""Gives the service's URL for as long as it is entered. Raises `Unobtainable`."""
+
+SOURCES_VARIABLE = "MACHINERY_SERVICES"
+"""Names, separated by commas, of the only sources to ask: ``environment``, ``testcontainers``, ``program``. Unset: all."""
 
 REQUIRED_VARIABLE = "MACHINERY_REQUIRE"
 """Names, separated by commas, of services whose absence is a failure and not a skip."""
@@ -23,10 +27,10 @@ class Unobtainable(Exception):
 
 def is_required(service: str) -> bool:
     """Whether tests that lack ``service`` fail."""
-    return service in {name.strip() for name in os.environ.get(REQUIRED_VARIABLE, "").split(",")}
+    return service in _names_in(REQUIRED_VARIABLE)
 
 
-def missing(service: str, why: str) -> None:
+def missing(service: str, why: str) -> NoReturn:
     """Skip the test that lacks ``service``, or fail it where the service is required."""
     if is_required(service):
         pytest.fail(f"{service} is required ({REQUIRED_VARIABLE}): {why}", pytrace=False)
@@ -37,9 +41,13 @@ def missing(service: str, why: str) -> None:
 def obtained(service: str, sources: Mapping[str, Source]) -> Iterator[str]:
     """The URL of ``service`` from the first source that has it."""
     reasons: list[str] = []
+    allowed = _names_in(SOURCES_VARIABLE)
     for name, source in sources.items():
-        context = source()
+        if allowed and name not in allowed:
+            reasons.append(f"{name}: {SOURCES_VARIABLE} rules it out")
+            continue
         try:
+            context = source()
             url = context.__enter__()
         except Unobtainable as reason:
             reasons.append(f"{name}: {reason}")
@@ -71,10 +79,17 @@ def check_docker() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)  # a failed attempt leaves its socket to the garbage collector
         try:
-            with docker.from_env(timeout=2) as engine:
+            engine = docker.from_env(timeout=2)
+            try:
                 engine.ping()
-        except Exception as error:
+            finally:
+                engine.close()
+        except Exception as error:  # noqa: BLE001 - whatever it is, containers are out of the question
             failure = type(error).__name__
         gc.collect()
     if failure:
         raise Unobtainable(f"no Docker engine answers ({failure})")
+
+
+def _names_in(variable: str) -> set[str]:
+    return {name.strip() for name in os.environ.get(variable, "").split(",")} - {""}

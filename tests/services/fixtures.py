@@ -33,7 +33,10 @@ def redis_database(redis_url: str) -> Iterator[str]:
     url = redis_url if urlsplit(redis_url).path.strip("/") else f"{redis_url}/{next(DATABASES)}"
     with Redis.from_url(url) as client:
         if client.dbsize():
-            missing("redis", f"the database {urlsplit(url).path} is not empty, and tests would delete what it holds; empty it")
+            missing(
+                "redis",
+                f"the database {urlsplit(url).path} is not empty, and tests would delete what it holds; empty it",
+            )
         yield url
         client.flushdb()
 

@@ -37,14 +37,20 @@ class ServerProcess:
 
     def start(self, timeout: float = 15) -> None:
         """Start it and wait until it answers."""
-        assert not self.is_running, "it is running already"
+        if self.is_running:
+            raise RuntimeError("it is running already")
         with (self._folder / "output").open("ab") as output:
             self._process = subprocess.Popen(
-                self._command, cwd=self._folder, stdout=output, stderr=output, stdin=subprocess.DEVNULL, start_new_session=True
+                self._command,
+                cwd=self._folder,
+                stdout=output,
+                stderr=output,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
             )
         deadline = time.monotonic() + timeout
         while not self._answers():
-            if not self.is_running or time.monotonic() > deadline:
+            if self._process.poll() is not None or time.monotonic() > deadline:
                 self.kill()
                 raise RuntimeError(f"{self._command[0]} did not start:\n{(self._folder / 'output').read_text()}")
             time.sleep(BETWEEN_LOOKS)

@@ -32,7 +32,9 @@ def server_program() -> str:
 def answers(url: str) -> bool:
     """Whether a Redis answers at ``url`` now."""
     try:
-        with redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0), socket_connect_timeout=1, socket_timeout=1) as client:
+        with redis.Redis.from_url(
+            url, retry=Retry(NoBackoff(), 0), socket_connect_timeout=1, socket_timeout=1
+        ) as client:
             return bool(client.ping())
     except redis.AuthenticationError:
         return True  # it answers, and says no
@@ -122,5 +124,5 @@ def from_program() -> Iterator[str]:
 SOURCES: dict[str, Source] = {
     "environment": lambda: from_environment("REDIS_URL", "redis"),
     "testcontainers": from_container,
-    "local program": from_program,
+    "program": from_program,
 }

@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -62,16 +63,13 @@ def cluster(folder: Path) -> Iterator[Cluster]:
         for number, client in enumerate(clients):
             client.execute_command("CLUSTER ADDSLOTS", *range(number * share, min((number + 1) * share, SLOTS)))
             client.execute_command("CLUSTER MEET", "127.0.0.1", nodes[0].port, buses[0])
-        for client in clients:
-            eventually(lambda client=client: _is_complete(client, len(nodes)))
+        eventually(lambda: all(_is_complete(client, len(nodes)) for client in clients))
         yield Cluster(nodes, "redis://" + ",".join(f"127.0.0.1:{node.port}" for node in nodes))
 
 
 def _is_complete(client: Any, size: int) -> bool:
-    info = client.execute_command("CLUSTER INFO")
-    text = info if isinstance(info, str) else str(info)
-    nodes = client.execute_command("CLUSTER NODES")
-    return "ok" in text and len(nodes) == size
+    info = client.cluster("INFO")
+    return info["cluster_state"] == "ok" and int(info["cluster_size"]) == size
 
 
 class Guarded(NamedTuple):
@@ -89,12 +87,7 @@ def sentinels(folder: Path) -> Iterator[Guarded]:
     """They fail over about two seconds after the master died."""
     name = "machinery"
     with ExitStack() as stack:
-        master = stack.enter_context(RedisServer(folder / "master"))
-        replica = stack.enter_context(
-            RedisServer(folder / "replica", arguments=["--replicaof", "127.0.0.1", str(master.port)])
-        )
-        with client_of(replica) as client:
-            eventually(lambda: client.info("replication")["master_link_status"] == "up")
+        master, replica = stack.enter_context(replicated(folder))
         ports = [free_port() for _ in range(3)]
         for port in ports:
             own = folder / f"sentinel{port}"
@@ -105,19 +98,34 @@ def sentinels(folder: Path) -> Iterator[Guarded]:
                 f"sentinel down-after-milliseconds {name} 1000\n"
                 f"sentinel failover-timeout {name} 3000\n"
             )
-            url = f"redis://127.0.0.1:{port}"
             process = ServerProcess(
-                [server_program(), str(own / "sentinel.conf"), "--sentinel"], own, lambda url=url: answers(url)
+                [server_program(), str(own / "sentinel.conf"), "--sentinel"],
+                own,
+                partial(answers, f"redis://127.0.0.1:{port}"),
             )
             process.start()
             stack.callback(process.kill)
         for port in ports:
-            with redis.Redis(port=port, retry=Retry(NoBackoff(), 0)) as watcher:
-                eventually(lambda watcher=watcher: _knows_all(watcher.sentinel_master(name)))
+            eventually(partial(_knows_all, port, name))
         yield Guarded(master, replica, name, "redis://" + ",".join(f"127.0.0.1:{port}" for port in ports))
 
 
-def _knows_all(state: dict[str, Any]) -> bool:
+@contextmanager
+def replicated(folder: Path) -> Iterator[tuple[RedisServer, RedisServer]]:
+    """A master, and a replica that has caught up with it."""
+    at_once = ["--repl-diskless-sync-delay", "0"]
+    with (
+        RedisServer(folder / "master", arguments=at_once) as master,
+        RedisServer(folder / "replica", arguments=[*at_once, "--replicaof", "127.0.0.1", str(master.port)]) as replica,
+        client_of(replica) as client,
+    ):
+        eventually(lambda: client.info("replication")["master_link_status"] == "up")
+        yield master, replica
+
+
+def _knows_all(port: int, name: str) -> bool:
+    with redis.Redis(port=port, retry=Retry(NoBackoff(), 0)) as watcher:
+        state = watcher.sentinel_master(name)
     return int(state["num-other-sentinels"]) == 2 and int(state["num-slaves"]) == 1
 
 
@@ -154,10 +162,32 @@ def make_certificates(folder: Path) -> tuple[Path, Path, Path]:
     extensions.write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\nbasicConstraints=CA:FALSE\n")
     new_key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     for arguments in (
-        ["req", "-x509", *new_key, "-keyout", folder / "ca.key", "-out", authority, "-days", "2", "-subj", "/CN=test authority"],
+        [
+            "req",
+            "-x509",
+            *new_key,
+            "-keyout",
+            folder / "ca.key",
+            "-out",
+            authority,
+            "-days",
+            "2",
+            "-subj",
+            "/CN=test authority",
+        ],
         ["req", *new_key, "-keyout", key, "-out", folder / "request", "-subj", "/CN=localhost"],
         [
-            *["x509", "-req", "-in", folder / "request", "-CA", authority, "-CAkey", folder / "ca.key", "-CAcreateserial"],
+            *[
+                "x509",
+                "-req",
+                "-in",
+                folder / "request",
+                "-CA",
+                authority,
+                "-CAkey",
+                folder / "ca.key",
+                "-CAcreateserial",
+            ],
             *["-out", certificate, "-days", "2", "-extfile", extensions],
         ],
     ):

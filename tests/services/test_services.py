@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 
 import pytest
 from redis import ConnectionError as RedisConnectionError
@@ -18,10 +18,8 @@ from tests.services.proxy import CuttingProxy
 from tests.services.redis import RedisServer, from_container
 
 
-@contextmanager
-def empty_shelf() -> Iterator[str]:
+def empty_shelf() -> AbstractContextManager[str]:
     raise Unobtainable("looked everywhere")
-    yield
 
 
 SHELF = {"shelf": empty_shelf}
@@ -76,7 +74,9 @@ def test_a_refusing_proxy_takes_nobody_until_it_is_restored(proxy: CuttingProxy)
         assert client.ping()
 
 
-def test_what_a_black_hole_holds_back_arrives_when_it_is_restored(redis_server: RedisServer, proxy: CuttingProxy) -> None:
+def test_what_a_black_hole_holds_back_arrives_when_it_is_restored(
+    redis_server: RedisServer, proxy: CuttingProxy
+) -> None:
     with connect(proxy.port) as client, connect(redis_server.port) as direct:
         client.ping()
         proxy.black_hole()
@@ -106,6 +106,7 @@ def test_a_delayed_reply_comes_late(proxy: CuttingProxy) -> None:
 
 
 def test_a_missing_service_skips_and_a_required_one_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MACHINERY_SERVICES", raising=False)
     monkeypatch.setenv("MACHINERY_REQUIRE", "amqp")
     with pytest.raises(pytest.skip.Exception, match="needs redis: shelf: looked everywhere"), obtained("redis", SHELF):
         pass
@@ -114,9 +115,16 @@ def test_a_missing_service_skips_and_a_required_one_fails(monkeypatch: pytest.Mo
         pass
 
 
+def test_sources_may_be_ruled_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MACHINERY_REQUIRE", raising=False)
+    monkeypatch.setenv("MACHINERY_SERVICES", "program")
+    with pytest.raises(pytest.skip.Exception, match="shelf: MACHINERY_SERVICES rules it out"), obtained("redis", SHELF):
+        pass
+
+
 @pytest.mark.testcontainers
 def test_a_container_gives_a_redis() -> None:
-    with obtained("redis", {"testcontainers": from_container}) as url, Redis.from_url(url) as client:
+    with obtained("docker", {"testcontainers": from_container}) as url, Redis.from_url(url) as client:
         assert client.ping()
 
 

@@ -290,9 +290,7 @@ def test_a_claim_whose_answer_was_lost_is_delivered_by_the_next_call(
         consumer.close()
 
 
-def test_what_is_known_to_be_held_is_not_delivered_again(
-    redis_database: str, config: Any, broker: RedisBroker
-) -> None:
+def test_what_is_known_to_be_held_is_not_delivered_again(redis_database: str, config: Any, broker: RedisBroker) -> None:
     with through_proxy(redis_database, config) as (far, proxy):
         consumer = far.consumer("tasks", "far")
         publish(broker, b"1", b"2")

@@ -47,9 +47,7 @@ def test_a_delayed_message_comes_in_time_and_not_before(broker: RedisBroker, con
     assert broker.delayed(9) == []
 
 
-def test_the_earliest_come_first_each_to_its_own_queue(
-    broker: RedisBroker, consumer: RedisConsumer, raw: Any
-) -> None:
+def test_the_earliest_come_first_each_to_its_own_queue(broker: RedisBroker, consumer: RedisConsumer, raw: Any) -> None:
     for number, seconds in ((3, -1), (1, -3), (2, -2)):
         add_as_go_does(raw, body(number), seconds)
     add_as_go_does(raw, body(4, "more"), -1)

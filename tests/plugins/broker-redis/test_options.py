@@ -102,6 +102,7 @@ def test_one_address_is_a_cluster_where_the_section_says_so(key: str) -> None:
         ("redis://h", {"max_idle": -1}, "max_idle must not be negative"),
         ("redis://h", {"wait": "perhaps"}, "is 'perhaps'"),
         ("redis://h", {"delayed_tasks_key": ""}, "must not be empty"),
+        ("rediss://h", {"tls_ca_file": "/nowhere/ca.pem"}, "redis.tls_ca_file is '/nowhere/ca.pem'"),
     ],
 )
 @pytest.mark.parametrize("plugin", [RedisBroker, RedisBackend, RedisLock])

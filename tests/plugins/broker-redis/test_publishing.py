@@ -57,7 +57,9 @@ def test_exactly_the_messages_for_a_broken_queue_are_named(broker: RedisBroker, 
     raw.set("broken", "a string")
 
     with pytest.raises(PublishError) as caught:
-        broker.publish([Message(b"a", "tasks"), Message(b"b", "broken"), Message(b"c", "tasks"), Message(b"d", "broken")])
+        broker.publish(
+            [Message(b"a", "tasks"), Message(b"b", "broken"), Message(b"c", "tasks"), Message(b"d", "broken")]
+        )
 
     assert sorted(caught.value.failures) == [1, 3]
     assert isinstance(caught.value.failures[1], ConfigError)
@@ -114,7 +116,9 @@ def test_a_large_batch_goes_together_in_order(broker: RedisBroker, backend: Redi
     send = broker.combined_with(backend)
     assert send is not None
 
-    send(states(*[f"u{number}" for number in range(2345)]), [Message(b"%d" % number, "tasks") for number in range(2345)])
+    send(
+        states(*[f"u{number}" for number in range(2345)]), [Message(b"%d" % number, "tasks") for number in range(2345)]
+    )
 
     assert [int(message.body) for message in broker.pending("tasks", 9999)] == list(range(2345))
     assert None not in backend.load([f"u{number}" for number in range(2345)])
@@ -138,7 +142,9 @@ def test_no_message_is_visible_when_its_record_was_refused(
     assert broker.pending("tasks", 10) == []
 
 
-def test_exactly_the_refused_of_a_combined_batch_are_named(broker: RedisBroker, backend: RedisBackend, raw: Any) -> None:
+def test_exactly_the_refused_of_a_combined_batch_are_named(
+    broker: RedisBroker, backend: RedisBackend, raw: Any
+) -> None:
     raw.set("broken", "a string")
     send = broker.combined_with(backend)
     assert send is not None

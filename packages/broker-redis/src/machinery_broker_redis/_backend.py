@@ -46,7 +46,12 @@ class RedisBackend(Backend):
         self.record_lifetime = _to_milliseconds(config.results_expire_in)
         """Milliseconds that a record lives after its last write."""
         self._records = Records(client, self.record_lifetime)
-        self._groups = Groups(client, self._records, _to_milliseconds(config.group_expire_in), self.record_lifetime)
+        self._groups = Groups(
+            client,
+            self._records,
+            lifetime=_to_milliseconds(config.group_expire_in),
+            closed_lifetime=self.record_lifetime,
+        )
         self._waiting = Waiting(client, self._records)
 
     def is_on(self, client: Client) -> bool:

@@ -111,6 +111,7 @@ class Connections:
     def _start_afresh(self) -> None:
         self._idle: deque[tuple[Connection, float]] = deque()
         self._slots = threading.BoundedSemaphore(self._max_active) if self._max_active else None
+        self._last_loss = 0.0
         self._process = os.getpid()
 
     def exchange(self, packed: bytes, replies: int) -> list[Any]:
@@ -139,7 +140,7 @@ class Connections:
                 self._free_slot()
                 raise
         unused = monotonic() - since
-        if unused > _LOOK_AFTER:
+        if unused > _LOOK_AFTER or since < self._last_loss:
             try:
                 _refresh(connection, too_old=unused > self._idle_timeout)
             except BaseException:
@@ -165,7 +166,8 @@ class Connections:
         self._free_slot()
 
     def drop_own(self, connection: Connection) -> None:
-        """The connection from `open` is of no use any more."""
+        """The connection from `open` is of no use any more. Where it was lost, others may be: they are looked at."""
+        self._last_loss = monotonic()
         connection.disconnect()
         self._pool.release(connection)
 

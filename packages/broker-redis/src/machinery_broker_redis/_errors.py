@@ -48,6 +48,7 @@ _HINTS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile("WRONGTYPE"), "a key of that name holds something else; use another name or database"),
     (re.compile("[Cc]luster mode is not enabled|cluster support disabled"), "it is no cluster; give one address only"),
     (re.compile("not allowed in cluster mode"), "a cluster has only database 0"),
+    (re.compile("unknown command [`']SENTINEL"), "it is no Sentinel; leave redis.master_name out, or give Sentinels' addresses"),
 )
 
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from machinery.abc import GroupMeta, Signature, StoredGroup
 from machinery.errors import BackendUnavailable, GroupNotFound
 from machinery.wire import decode_group, decode_signature, encode_group, encode_signature
-from machinery_broker_redis._client import AT_ONCE
 from machinery_broker_redis._connections import Evaluation
 from machinery_broker_redis._keys import CHORD_MUTEX, OPEN_GROUPS, group_keys
 from machinery_broker_redis._scripts import script
@@ -36,27 +35,25 @@ _GROUP_WAS_NOT_FOUND = "there is no group {!r}: it was never sent, or its metada
 class Groups:
     """The groups of one database."""
 
-    def __init__(self, client: Client, records: Records, lifetime: int, closed_lifetime: int) -> None:
+    def __init__(self, client: Client, records: Records, *, lifetime: int, closed_lifetime: int) -> None:
         self._client = client
         self._records = records
         self._lifetime = lifetime
         """Milliseconds that a group lives after a member last finished."""
+        # They are renewed when a quarter of the group's time has passed: now and then, and not with every member.
+        self._records_live = lifetime + lifetime // 4 + 1
         self._closed_lifetime = closed_lifetime
         """Milliseconds that it lives after its end."""
 
     def create(self, group: GroupMeta, callback: Signature | None) -> None:
         """Write the group, in place of an earlier one."""
         keys = group_keys(group.group_uuid)
-        commands: list[Command | Evaluation] = [
-            ("UNLINK", keys.finished),
-            ("UNLINK", keys.claimant),
-            ("HSET", keys.ours, "callback", encode_signature(callback) if callback else b""),
-            ("PEXPIRE", keys.ours, self._lifetime),
-            ("SET", keys.meta, encode_group(group), "PX", self._lifetime),
-        ]
+        names = (keys.meta, keys.ours, keys.finished, keys.claimant)
+        written = (self._lifetime, encode_group(group), encode_signature(callback) if callback else b"")
         if callback is not None:
-            commands.append(Evaluation(script("touch_groups"), (OPEN_GROUPS,), ("", group.group_uuid)))
-        self._client.ask(commands)
+            self._records.keep(group.task_uuids, self._records_live)
+            self._client.run(script("touch_groups"), (OPEN_GROUPS,), "", group.group_uuid)
+        self._client.run(script("create_group"), names, *written)
 
     def load(self, group_uuid: str) -> StoredGroup:
         """The group."""
@@ -69,7 +66,7 @@ class Groups:
         )
 
     def finish(self, pairs: Sequence[tuple[str, str]]) -> list[int]:
-        """Note members as finished, and let their groups and records live on, in one round trip."""
+        """Note members as finished, and let their groups live on, in one round trip; now and then their records too."""
         by_group: dict[str, list[int]] = {}
         for at, (group_uuid, _) in enumerate(pairs):
             by_group.setdefault(group_uuid, []).append(at)
@@ -78,12 +75,19 @@ class Groups:
             for group_uuid, positions in by_group.items()
         ]
         commands.append(Evaluation(script("touch_groups"), (OPEN_GROUPS,), ("XX", *by_group)))
-        commands += [("PEXPIRE", task_uuid, self._lifetime) for _, task_uuid in pairs]
         counts = [0] * len(pairs)
-        for positions, noted in zip(by_group.values(), self._client.ask(commands), strict=False):
+        for (group_uuid, positions), (due, *noted) in zip(
+            by_group.items(), [reply or [0] for reply in self._client.ask(commands)[:-1]], strict=True
+        ):
             for at, count in zip(positions, noted, strict=False):
                 counts[at] = count
+            if due:
+                self._records.keep(self._members(group_uuid), self._records_live)
         return counts
+
+    def _members(self, group_uuid: str) -> tuple[str, ...]:
+        meta = self._client.call("GET", group_uuid)
+        return decode_group(meta).task_uuids if meta is not None else ()
 
     def _finishing(self, group_uuid: str, members: list[str]) -> Evaluation:
         keys = group_keys(group_uuid)
@@ -132,14 +136,11 @@ class Groups:
     def close(self, group_uuid: str) -> None:
         """Let the group, its counts and its members' records expire."""
         keys = group_keys(group_uuid)
-        meta = self._client.call("GET", keys.meta)
-        members = decode_group(meta).task_uuids if meta is not None else ()
-        ours = (keys.meta, keys.ours, keys.finished, keys.claimant)
-        for start in range(0, len(members), AT_ONCE):
-            self._records.keep_for(members[start : start + AT_ONCE], self._closed_lifetime)
-        self._client.ask(
-            [*[("PEXPIRE", key, self._closed_lifetime) for key in ours], ("ZREM", OPEN_GROUPS, group_uuid)]
-        )
+        names = (keys.meta, keys.ours, keys.finished, keys.claimant)
+        meta = self._client.run(script("close_group"), names, self._closed_lifetime)
+        if meta is not None:
+            self._records.let_expire(decode_group(meta).task_uuids)
+        self._client.call("ZREM", OPEN_GROUPS, group_uuid)
 
 
 def _triggered(meta: GroupMeta) -> GroupMeta:

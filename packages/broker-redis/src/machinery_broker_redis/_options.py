@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from machinery.abc import Config, Section, ServiceUrl, parse_section, parse_url
@@ -164,11 +165,20 @@ def to_service(url: str, config: Config) -> Service:
         connect_timeout=config.connect_timeout if options.connect_timeout is None else options.connect_timeout,
         address=parsed.redacted,
     )
+    if service.tls:
+        _require_files(options)
     if service.is_cluster and database:
         raise ConfigError(f"the URL {parsed.redacted} asks for database {database}, but a cluster has only database 0")
     if on_socket and (service.is_cluster or options.master_name):
         raise ConfigError(f"the URL {parsed.redacted} is a socket, which is neither a cluster nor Sentinels")
     return service
+
+
+def _require_files(options: RedisOptions) -> None:
+    for name in ("tls_ca_file", "tls_cert_file", "tls_key_file"):
+        path = getattr(options, name)
+        if path and not Path(path).is_file():
+            raise ConfigError(f"redis.{name} is {path!r}; there is no such file")
 
 
 def _credentials(parsed: ServiceUrl) -> tuple[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from machinery.abc import TaskState
 from machinery.errors import DecodeError, ResultTooLarge
@@ -23,8 +23,12 @@ LARGEST_RECORD = 512 * 1024 * 1024
 CHUNK = 200
 """Records in one call of the script: it holds up everybody else for about a millisecond."""
 
+_LEFT_ALONE = b"="
 _STATE = b'"State":"'
 _CREATED_AT = b'"CreatedAt":"'
+
+
+_Part = TypeVar("_Part")
 
 
 class Records:
@@ -34,21 +38,23 @@ class Records:
         self._client = client
         self._lifetime = lifetime
         """Milliseconds that a record lives."""
+        # A cluster keeps every record in a slot of its own, and all keys of a script must lie in one.
+        self._chunk = 1 if client.is_cluster else CHUNK
 
     def submit(self, states: Sequence[TaskState]) -> None:
         """Write records, whatever was there."""
-        self._client.ask([
-            ("SET", state.task_uuid, encode_state(state), "PX", self._lifetime) for state in states
-        ])  # fmt: skip
+        self._client.ask([self._submission(some) for some in self._chunks(states)])
+
+    def _submission(self, states: Sequence[TaskState]) -> Evaluation:
+        keys = tuple([state.task_uuid for state in states])
+        return Evaluation(script("submit"), keys, (self._lifetime, len(states), *map(encode_state, states)))
 
     def save(self, states: Sequence[TaskState]) -> list[TaskState]:
         """Write records unless a final one is there; the first final record wins. Returns those now stored."""
         parts = [_take_apart(state) for state in states]
         fitting = [at for at, part in enumerate(parts) if len(part[0]) + len(part[2]) <= LARGEST_RECORD]
         stored = list(states)
-        # A cluster keeps every record in a slot of its own, and all keys of a script must lie in one.
-        chunk = 1 if self._client.is_cluster else CHUNK
-        chunks = [fitting[start : start + chunk] for start in range(0, len(fitting), chunk)]
+        chunks = self._chunks(fitting)
         replies = self._client.ask(
             [self._saving([states[at] for at in some], [parts[at] for at in some]) for some in chunks]
         )
@@ -68,8 +74,8 @@ class Records:
         return Evaluation(script("save"), tuple([state.task_uuid for state in states]), tuple(arguments))
 
     def _as_stored(self, state: TaskState, answer: bytes) -> TaskState:
-        if answer[:1] == b"{":
-            return self._beside_other(state, answer)
+        if answer[:1] == _LEFT_ALONE:
+            return self._beside_other(state, answer[1:])
         return TaskState(
             state.task_uuid,
             state.task_name,
@@ -101,7 +107,7 @@ class Records:
             ):
                 return merged
             again = self._client.call("GET", state.task_uuid)
-            if again is None:
+            if not again:
                 return self.save([state])[0]
             found = again
 
@@ -112,15 +118,22 @@ class Records:
         else:
             chunks = [ids[start : start + AT_ONCE] for start in range(0, len(ids), AT_ONCE)]
             found = [one for some in self._client.ask([("MGET", *chunk) for chunk in chunks]) for one in some]
-        return [None if one is None else decode_state(one) for one in found]
+        return [decode_state(one) if one else None for one in found]
 
     def forget(self, ids: Sequence[str]) -> None:
         """Delete records."""
         self._client.ask([("UNLINK", uuid) for uuid in ids])
 
-    def keep_for(self, ids: Sequence[str], milliseconds: int) -> None:
-        """From now on the records live that long."""
-        self._client.ask([("PEXPIRE", uuid, milliseconds) for uuid in ids])
+    def keep(self, ids: Sequence[str], milliseconds: int) -> None:
+        """The records, those too that are still to be written, live for at least so long from now on."""
+        self._client.ask([Evaluation(script("keep"), tuple(some), (milliseconds,)) for some in self._chunks(ids)])
+
+    def let_expire(self, ids: Sequence[str]) -> None:
+        """The records live no longer than others from now on."""
+        self._client.ask([("PEXPIRE", uuid, self._lifetime) for uuid in ids])
+
+    def _chunks(self, whole: Sequence[_Part]) -> list[Sequence[_Part]]:
+        return [whole[start : start + self._chunk] for start in range(0, len(whole), self._chunk)]
 
     def channel_of(self, task_uuid: str) -> str:
         """The channel on which the final record of the task is published."""

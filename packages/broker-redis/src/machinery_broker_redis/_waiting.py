@@ -12,7 +12,7 @@ import redis
 from machinery.errors import DecodeError
 from machinery.wire import decode_state
 from machinery_broker_redis._connections import pack, write
-from machinery_broker_redis._errors import DRIVER_ERRORS
+from machinery_broker_redis._errors import DRIVER_ERRORS, LOST
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -123,9 +123,18 @@ class _Listener:
 
     def subscribe(self, channels: Iterable[bytes]) -> None:
         """From now on to ``channels`` only; when this returns, what is published on them is heard."""
-        wanted = set(channels)
         if self._is_deaf:
             return
+        was_kept = self._opened is not None
+        try:
+            self._subscribe(set(channels))
+        except LOST:
+            if not was_kept:
+                raise
+            self.close()  # Redis may have closed it while it was kept
+            self._subscribe(set(channels))
+
+    def _subscribe(self, wanted: set[bytes]) -> None:
         connection = self._connection()
         write(connection, pack([("UNSUBSCRIBE",), ("SUBSCRIBE", *wanted)]))
         while wanted:

@@ -5,7 +5,7 @@ This module is the application author's API; `machinery.abc` is the plug-in auth
 
 from machinery._config import Config
 from machinery._results import AsyncResult, ChainResult
-from machinery._retry import Exponential, Fibonacci
+from machinery._retry import Exponential, Fibonacci, Retry
 from machinery._server import Server
 from machinery._signatures import Signature
 from machinery._states import GroupMeta, State, TaskResult, TaskState
@@ -29,6 +29,7 @@ __all__ = [
     "MachineryError",
     "Reject",
     "ResultTimeout",
+    "Retry",
     "RetryTaskLater",
     "Server",
     "Signature",

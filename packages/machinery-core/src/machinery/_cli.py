@@ -17,7 +17,7 @@ from machinery._processes import CONFIG_ERROR_STATUS, Supervisor, quit_with_pare
 from machinery._server import Server
 from machinery._signatures import Signature
 from machinery._states import TaskState
-from machinery.abc import Finding
+from machinery.abc import Backend, Broker, Finding, Lock
 from machinery.errors import ConfigError, MachineryError, ResultTimeout, TaskFailed, Unavailable
 from machinery.wire import encode_state
 
@@ -244,14 +244,20 @@ def _queue(server: Server, arguments: argparse.Namespace) -> str:
 def _doctor(arguments: argparse.Namespace) -> int:
     with load_server(arguments.target) as server:
         findings = list(describe_installation(server.config))
+        roles: dict[Finding, list[str]] = {}  # one service in three roles says the same thing three times
         for role, service in (("broker", server.broker), ("backend", server.backend), ("lock", server.lock)):
-            try:
-                found = service.examine()
-            except Unavailable as error:
-                found = [Finding("error", str(error))]
-            findings += [Finding(finding.level, f"{role}: {finding.text}") for finding in found]
+            for finding in _examined(service):
+                roles.setdefault(finding, []).append(role)
+        findings += [Finding(finding.level, f"{', '.join(names)}: {finding.text}") for finding, names in roles.items()]
     for finding in findings:
         print(f"{finding.level:8}{finding.text}")
     if not findings:
         print("ok      nothing to complain of")
     return FAILED_STATUS if any(finding.level == "error" for finding in findings) else 0
+
+
+def _examined(service: Broker | Backend | Lock) -> list[Finding]:
+    try:
+        return service.examine()
+    except Unavailable as error:
+        return [Finding("error", str(error))]

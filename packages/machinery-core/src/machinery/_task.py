@@ -254,8 +254,15 @@ class Task(Generic[P, R, C_co]):
     def signature(self, *args: P.args, **kwargs: P.kwargs) -> Signature:
         """A signature that calls this task. Raises `EncodeError`, naming the argument, for what cannot travel.
 
-        Arguments may be missing: a task in a chain gets the results of the one before behind its own, an error callback the
-        error's text in front of them.
+        Arguments that come from the task before it may be missing; type checkers accept that of `partial`.
+        """
+        return self._signature(self.parameters.to_args(args, kwargs, in_part=True))
+
+    def partial(self, *args: Any, **kwargs: Any) -> Signature:
+        """`signature` with arguments left out: those that the task before it supplies.
+
+        A task in a chain, an ``on_success`` and a chord's callback get the results behind their own arguments, an ``on_error``
+        gets the error's text in front of them.
         """
         return self._signature(self.parameters.to_args(args, kwargs, in_part=True))
 

@@ -87,7 +87,7 @@ class Delivery:
     body: bytes
     queue: str
     redelivered: bool | None = False
-    """Whether it was delivered before; ``None`` where the service cannot tell."""
+    """Whether it was delivered before; ``None`` where the service cannot tell. Handing back need not count."""
     attempt: int | None = None
     """1 for the first delivery, where `BrokerCapabilities.counts_deliveries`. Handing back does not count."""
     lease: timedelta | None = None

@@ -2,17 +2,30 @@
 --
 -- KEYS  1 meta  2 ours  3 finished
 -- ARGV  1 lifetime in milliseconds, then the members
--- Returns how many were noted after each; {} when the group was not made by us or is gone.
+-- Returns {whether the records of the members are to be renewed, which is now and then, then how many members were noted after
+-- each}; {} when the group was not made by us or is gone.
 
 if redis.call('EXISTS', KEYS[1], KEYS[2]) < 2 then
     return {}
 end
-local counts = {}
+local replies = {0}
 for i = 2, #ARGV do
     redis.call('SADD', KEYS[3], ARGV[i])
-    counts[i - 1] = redis.call('SCARD', KEYS[3])
+    replies[i] = redis.call('SCARD', KEYS[3])
+end
+local ours = redis.call('HMGET', KEYS[2], 'closed', 'callback', 'renewed')
+if ours[1] then
+    -- Only its end is waited for: what came late must not prolong it, nor outlive it.
+    redis.call('PEXPIRE', KEYS[3], math.max(1, redis.call('PTTL', KEYS[1])))
+    return replies
 end
 for _, key in ipairs(KEYS) do
     redis.call('PEXPIRE', key, ARGV[1])
 end
-return counts
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+if ours[2] ~= '' and now - tonumber(ours[3] or 0) > ARGV[1] / 4 then
+    redis.call('HSET', KEYS[2], 'renewed', now)
+    replies[1] = 1
+end
+return replies

@@ -5,10 +5,11 @@
 --       and these; for delayed ones how many, negative, and a score before each
 -- Returns for each group what its command returned, or its error.
 
-local lifetime = ARGV[1]
+local lifetime = tonumber(ARGV[1])
 local records = tonumber(ARGV[2])
 for i = 1, records do
-    redis.call('SET', KEYS[i], ARGV[i + 2], 'PX', lifetime)
+    -- A record of an open group lives longer: a write never shortens a life.
+    redis.call('SET', KEYS[i], ARGV[i + 2], 'PX', math.max(lifetime, redis.call('PTTL', KEYS[i])))
 end
 local replies = {}
 local at = records + 3

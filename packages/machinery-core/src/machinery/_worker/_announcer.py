@@ -49,6 +49,8 @@ class Announcer:
             if self._stopped.wait(MOMENT):
                 return
             self._started.clear()
+            if self._stopped.is_set():  # `stop` set both: the event that was just cleared would not come again
+                return
             try:
                 left = self._announce()
             except MachineryError as error:

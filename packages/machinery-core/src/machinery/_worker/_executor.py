@@ -136,7 +136,7 @@ class Executor:
         self._limits.stop()
         with self._grow:
             loop, thread = self._loop, self._loop_thread
-        if loop is not None and thread is not None:
+        if loop is not None and thread is not None and not loop.is_closed():
             loop.call_soon_threadsafe(loop.stop)
             thread.join(2 * FAREWELL)
 

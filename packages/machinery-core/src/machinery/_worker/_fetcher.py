@@ -34,6 +34,8 @@ MAX_SURPLUS = 400
 RECEIVE_TIMEOUT = 5.0
 """Seconds that one `receive` waits."""
 FIRST_UNKNOWN_DELAY = timedelta(milliseconds=50)
+UNKNOWN_DELAY_GROWTH = 1.5
+"""Slow: each return is a toss between the workers that know the task and those that do not, and several may be lost in a row."""
 LONGEST_UNKNOWN_DELAY = timedelta(seconds=60)
 UNKNOWN_REMEMBERED = 10_000
 """How many unknown tasks' counts are kept."""
@@ -278,7 +280,7 @@ class Fetcher:
             self._patience.call(partial(self.consumer.ack, [delivery]), "cannot acknowledge")
             return
         full = self._unknown.pop(uuid, FIRST_UNKNOWN_DELAY)
-        self._unknown[uuid] = min(LONGEST_UNKNOWN_DELAY, full * 2)
+        self._unknown[uuid] = min(LONGEST_UNKNOWN_DELAY, full * UNKNOWN_DELAY_GROWTH)
         # Those that came together must not become due together: they would all come back here, in one batch.
         delay = full * random.uniform(0.5, 1.5)  # noqa: S311 - spreads load, hides nothing
         if len(self._unknown) > UNKNOWN_REMEMBERED:

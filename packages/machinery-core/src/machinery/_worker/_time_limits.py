@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import threading
 import time
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from machinery.errors import SoftTimeLimitExceeded
 
 _NEVER = float("inf")
+_TURNS = 100
 
 
 class _Watch:
@@ -51,10 +53,9 @@ class TimeLimits:
                 # A bare lock: entering it is one step to the interpreter, so the exception cannot strike with it held.
                 with self._strike:
                     mine.done = True
-                    if mine.fired:
-                        # Fired in the very moment the body ended: it must not strike later, in somebody else's task.
-                        _raise_in(mine.thread_id, None)
                 self._watches.pop(mine.thread_id, None)
+                if mine.fired:
+                    _let_strike()
         except SoftTimeLimitExceeded as error:
             if error.args:
                 raise
@@ -93,7 +94,16 @@ class TimeLimits:
                 _raise_in(watch.thread_id, SoftTimeLimitExceeded)
 
 
-def _raise_in(thread_id: int, exception: type[BaseException] | None) -> None:
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(
-        ctypes.c_ulong(thread_id), None if exception is None else ctypes.py_object(exception)
-    )
+def _let_strike() -> None:
+    """Take what was fired in the very moment the body ended: it must not strike later, in somebody else's task.
+
+    It strikes at the interpreter's next look, which every turn of a loop is. (Withdrawing it by ``PyThreadState_SetAsyncExc(…,
+    NULL)`` would leave CPython 3.11 looking for ever after, at every turn of every thread.)
+    """
+    with contextlib.suppress(SoftTimeLimitExceeded):
+        for _ in range(_TURNS):
+            pass
+
+
+def _raise_in(thread_id: int, exception: type[BaseException]) -> None:
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread_id), ctypes.py_object(exception))

@@ -33,6 +33,9 @@ FAREWELL = 1.0
 CLOSING = 5.0
 """Seconds that each thread has to end; what a service holds up longer is left behind."""
 
+ECHO = 0.2
+"""Seconds after the first signal in which a second one is the same, sent to the process and to its group."""
+
 
 class Worker:
     """Runs the tasks of some queues. Made by `Server.new_worker`.
@@ -260,7 +263,13 @@ class Worker:
             yield
             return
 
+        first = 0.0
+
         def on_signal(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of a signal handler
+            nonlocal first
+            if self._quitting.is_set() and time.monotonic() - first < ECHO:
+                return
+            first = first or time.monotonic()
             self._hooks.logger.info(
                 "%s: %s", signal.Signals(number).name, "leaving at once" if self._quitting.is_set() else "draining"
             )

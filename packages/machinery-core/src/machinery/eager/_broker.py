@@ -48,7 +48,9 @@ class EagerBroker(Broker):
         """Run them in the order given, each to its end. What ``run`` raises comes out. Raises `ConfigError` before `assign`."""
         self._check_open()
         if self._run is None:
-            raise ConfigError("nobody runs the tasks of this EagerBroker: give it to a Server, or call assign() with a function")
+            raise ConfigError(
+                "nobody runs the tasks of this EagerBroker: give it to a Server, or call assign() with a function"
+            )
         for message in messages:
             self._run(message)
 
@@ -93,7 +95,9 @@ class EagerBroker(Broker):
 
     def _refuse_dead_letters(self) -> NoReturn:
         self._check_open()
-        raise Unsupported("eager:// keeps no dead letters: a task that is given up shows its error to the caller who sent it")
+        raise Unsupported(
+            "eager:// keeps no dead letters: a task that is given up shows its error to the caller who sent it"
+        )
 
     def _check_open(self) -> None:
         if self._closed:

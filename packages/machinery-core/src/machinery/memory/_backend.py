@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from machinery.abc import Backend, BackendCapabilities, GroupMeta, StoredGroup
 from machinery.errors import Closed, GroupNotFound
 from machinery.memory._named import store_for
-from machinery.memory._records import Group, MemoryRecords
+from machinery.memory._records import Group, MemoryRecords, detached
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -65,13 +65,13 @@ class MemoryBackend(Backend):
         """Write records; a final one stays as it is."""
         self._check_open()
         with self._store.lock:
-            return [self._save(state) for state in states]
+            return [detached(self._save(state)) for state in states]
 
     def load(self, ids: Sequence[str]) -> list[TaskState | None]:
         """The records, ``None`` where there is none."""
         self._check_open()
         with self._store.lock:
-            return [self._store.find(uuid) for uuid in ids]
+            return [detached(self._store.find(uuid)) for uuid in ids]
 
     def wait(self, ids: Sequence[str], timeout: float, interval: float = 0.5) -> list[TaskState | None]:  # noqa: ARG002
         """Woken by the save that makes the last of them final; nobody else writes here, so ``interval`` has no use."""
@@ -87,7 +87,7 @@ class MemoryBackend(Backend):
                 clock.wait(waiter.condition, left)
             self._store.remove_waiter(waiter)
             self._check_open()
-            return [self._store.find(uuid) for uuid in ids]
+            return [detached(self._store.find(uuid)) for uuid in ids]
 
     def forget(self, ids: Sequence[str]) -> None:
         """Delete records."""
@@ -164,7 +164,7 @@ class MemoryBackend(Backend):
 
     def _write(self, state: TaskState) -> TaskState:
         expires = self._store.now() + self._results_live
-        self._store.write(state, expires)
+        self._store.write(detached(state), expires)
         self._store.sweep(expires)
         return state
 

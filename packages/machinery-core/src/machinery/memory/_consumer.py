@@ -60,7 +60,7 @@ class MemoryConsumer(Consumer):
 
     def ack(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         """Forget them."""
-        return self._settle(deliveries, lambda items: None)
+        return self._settle(deliveries, list)
 
     def nack(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         """Back to the head of the queue, in the order given."""
@@ -98,7 +98,7 @@ class MemoryConsumer(Consumer):
         self._loans[number] = item
         return Delivery(item.message.body, self._queue.name, redelivered, item.attempt, None, number)
 
-    def _settle(self, deliveries: Sequence[Delivery], settle: Callable[[list[Item]], None]) -> list[Delivery]:
+    def _settle(self, deliveries: Sequence[Delivery], settle: Callable[[list[Item]], object]) -> list[Delivery]:
         lost: list[Delivery] = []
         items: list[Item] = []
         with self._queue.lock:

@@ -18,7 +18,9 @@ def store_for(url: str, make: Callable[[], S]) -> S:
     """The store that ``url`` names, or a fresh one when it names none. Raises `ConfigError` for anything but a name."""
     parts = urlsplit(url)
     if parts.path.strip("/") or parts.query or parts.fragment:
-        raise ConfigError(f"{url!r}: after memory:// only a name may stand, such as memory://orders, and no path or options")
+        raise ConfigError(
+            f"{url!r}: after memory:// only a name may stand, such as memory://orders, and no path or options"
+        )
     name = unquote(parts.netloc)
     return _named(make, name) if name else make()
 

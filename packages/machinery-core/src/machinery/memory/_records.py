@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from machinery._clock import SYSTEM_CLOCK, Clock
 from machinery.abc import GroupMeta, Signature, TaskState
@@ -43,6 +44,16 @@ class Waiter:
 
     condition: threading.Condition
     missing: set[str]
+
+
+S = TypeVar("S", bound=TaskState | None)
+
+
+def detached(state: S) -> S:
+    """The record with results of its own: what a task or a client does to a list that it holds must not reach the store."""
+    if state is None or not state.results or not any(isinstance(result.value, list | dict) for result in state.results):
+        return state
+    return replace(state, results=tuple([replace(result, value=deepcopy(result.value)) for result in state.results]))
 
 
 class MemoryRecords:
@@ -125,7 +136,9 @@ class MemoryRecords:
             self.drop_group(group)
             group = None
         if group is None:
-            raise GroupNotFound(f"there is no group {group_uuid}: it was never sent through this backend, or it has expired")
+            raise GroupNotFound(
+                f"there is no group {group_uuid}: it was never sent through this backend, or it has expired"
+            )
         return group
 
     def renew_group(self, group: Group, expires: float) -> None:

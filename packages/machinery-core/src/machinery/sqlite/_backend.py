@@ -27,7 +27,9 @@ ONE_HOUR = timedelta(hours=1)
 """What ``results_expire_in`` 0 means, as in Go."""
 
 BETWEEN_SWEEPS = 1.0
-"""Seconds between two writes of one process that also delete what has expired."""
+"""Seconds between two writes that also delete what has expired …"""
+WRITES_BETWEEN_SWEEPS = 500
+"""… or records written meanwhile, whichever comes first."""
 
 
 class SqliteBackend(Backend):
@@ -44,6 +46,7 @@ class SqliteBackend(Backend):
         self._results_live = _to_microseconds(results_expire_in or ONE_HOUR)
         self._groups_live = _to_microseconds(group_expire_in)
         self._swept = 0.0
+        self._written = 0
 
     @classmethod
     def from_url(cls, url: str, config: Config) -> Any:
@@ -72,13 +75,13 @@ class SqliteBackend(Backend):
     def submit_in(self, connection: sqlite3.Connection, states: Sequence[TaskState]) -> None:
         """`submit` as a part of the caller's transaction on the same file."""
         _records.submit(connection, states, now_us() + self._results_live)
-        self._sweep(connection)
+        self._sweep(connection, len(states))
 
     def save(self, states: Sequence[TaskState]) -> list[TaskState]:
         """Write records, in one transaction; a final one stays as it is."""
         with self._database.write() as connection:
             stored, too_large = _records.save(connection, states, now_us() + self._results_live)
-            self._sweep(connection)
+            self._sweep(connection, len(states))
         if any(state.is_completed for state in stored):
             self._database.neighbours.finished.give()
         if too_large is not None:
@@ -144,11 +147,13 @@ class SqliteBackend(Backend):
         """Close the connection; those who wait are woken."""
         self._database.close()
 
-    def _sweep(self, connection: sqlite3.Connection) -> None:
+    def _sweep(self, connection: sqlite3.Connection, written: int) -> None:
+        # Inside the transaction, and so never by two threads at once.
         now = time.monotonic()
-        if now - self._swept < BETWEEN_SWEEPS:
+        self._written += written
+        if now - self._swept < BETWEEN_SWEEPS and self._written < WRITES_BETWEEN_SWEEPS:
             return
-        self._swept = now
+        self._swept, self._written = now, 0
         _records.sweep(connection, now_us() + self._results_live)
         _groups.sweep(connection)
 

@@ -96,7 +96,9 @@ class SqliteBroker(Broker):
         with self._database.write() as connection:
             while sql.promote(connection):
                 pass
-            return connection.execute("DELETE FROM machinery_messages WHERE status = 0 AND queue = ?", (queue,)).rowcount
+            return connection.execute(
+                "DELETE FROM machinery_messages WHERE status = 0 AND queue = ?", (queue,)
+            ).rowcount
 
     def dead(self, queue: str, limit: int) -> list[DeadLetter]:
         """The dead letters, oldest first."""
@@ -166,11 +168,11 @@ class SqliteBroker(Broker):
             raise MessageTooLarge(text, dict.fromkeys(too_large, MessageTooLarge(text)))
 
 
-def _exhume(
-    connection: sqlite3.Connection, queue: str, ids: Sequence[str] | None
-) -> Iterator[tuple[bytes, int]]:
+def _exhume(connection: sqlite3.Connection, queue: str, ids: Sequence[str] | None) -> Iterator[tuple[bytes, int]]:
     if ids is None:
-        ids = [name for (name,) in connection.execute("SELECT id FROM machinery_dead_letters WHERE queue = ?", (queue,))]
+        ids = [
+            name for (name,) in connection.execute("SELECT id FROM machinery_dead_letters WHERE queue = ?", (queue,))
+        ]
     for name in ids:
         yield from connection.execute(
             "DELETE FROM machinery_dead_letters WHERE queue = ? AND id = ? RETURNING body, priority", (queue, name)

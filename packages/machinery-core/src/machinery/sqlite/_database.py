@@ -16,7 +16,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from machinery.errors import Closed, ConfigError, Unavailable
-from machinery.sqlite._errors import BUSY, primary_code, translate
+from machinery.sqlite._errors import BUSY, DEFECTS, primary_code, translate
 from machinery.sqlite._schema import STATEMENTS, VERSION
 
 if TYPE_CHECKING:
@@ -81,7 +81,10 @@ class Database:
         self._unavailable = unavailable
         self._timeout = options.timeout.total_seconds()
         self._connection: sqlite3.Connection | None = None
-        self._pid = 0
+        self._file: tuple[int, ...] = ()
+        """Which process opened which file: the name may stand for another one by now."""
+        self._inherited: list[sqlite3.Connection] = []
+        """A forked child must neither use nor close its parent's connections."""
         self._closed = False
 
     @property
@@ -94,9 +97,13 @@ class Database:
         """A connection to look with. Raises the `Unavailable` error, `Closed`, or `ConfigError` for a file of another kind."""
         turn = self.neighbours.turn
         if not turn.acquire(timeout=self._timeout):
-            raise self._unavailable(f"the SQLite file {self.options.path} is in use by other threads for over {self._timeout} s")
+            raise self._unavailable(
+                f"the SQLite file {self.options.path} is in use by other threads for over {self._timeout} s"
+            )
         try:
             yield self._open()
+        except DEFECTS:
+            raise
         except sqlite3.Error as error:
             self._give_up(error)
             raise translate(error, self.options.path, self._unavailable) from error
@@ -131,16 +138,16 @@ class Database:
         neighbours = self.neighbours
         with neighbours.turn:
             self._closed = True
-            if self._connection is not None and self._pid == os.getpid():
-                self._connection.close()
-            self._connection = None
+            self._let_go()
         neighbours.published.give()
         neighbours.finished.give()
 
     def _open(self) -> sqlite3.Connection:
         self.check_open()
-        if self._connection is not None and self._pid == os.getpid():
-            return self._connection
+        if self._connection is not None:
+            if self._file == self._identity():
+                return self._connection
+            self._let_go()
         if sqlite3.sqlite_version_info < OLDEST_SQLITE:
             raise ConfigError(f"sqlite:// needs SQLite 3.35 or newer; this Python has {sqlite3.sqlite_version}")
         connection = sqlite3.connect(
@@ -151,7 +158,7 @@ class Database:
         except BaseException:
             connection.close()
             raise
-        self._connection, self._pid = connection, os.getpid()
+        self._connection, self._file = connection, self._identity()
         return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
@@ -186,9 +193,22 @@ class Database:
 
     def _give_up(self, error: sqlite3.Error) -> None:
         # A busy file is a sound one; after anything else the connection is opened anew.
-        if primary_code(error) not in BUSY and self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        if primary_code(error) not in BUSY:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None and self._file[0] == os.getpid():
+            connection.close()
+        elif connection is not None:
+            self._inherited.append(connection)
+
+    def _identity(self) -> tuple[int, ...]:
+        try:
+            found = os.stat(self.path)
+        except OSError:
+            return (os.getpid(),)
+        return (os.getpid(), found.st_dev, found.st_ino)
 
 
 def wait_for_change(database: Database, signal: Signal, seen: tuple[int, int], deadline: float) -> None:

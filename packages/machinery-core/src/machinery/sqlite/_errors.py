@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 """Somebody else is writing: worth another try at once."""
 
+DEFECTS = (sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.IntegrityError)
+"""Ours or the caller's mistake: trying again would never help, so they come out as they are."""
+
 _WRONG_FILE = {
     sqlite3.SQLITE_NOTADB: "is not a SQLite database; name another file, or remove this one if it holds nothing you need",
     sqlite3.SQLITE_CORRUPT: "is damaged; stop all workers and restore it (sqlite3's .recover may save what is readable)",

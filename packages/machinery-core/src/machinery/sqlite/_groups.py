@@ -13,6 +13,9 @@ from machinery.wire import decode_group, decode_signature, encode_group, encode_
 if TYPE_CHECKING:
     import sqlite3
 
+SWEPT_AT_ONCE = 1000
+"""Members of expired groups deleted in one transaction, or somewhat more: a group goes as a whole."""
+
 _FINISH = """
     UPDATE machinery_members SET finished = 1 WHERE group_uuid = ? AND task_uuid = ? AND finished = 0
 """
@@ -83,7 +86,9 @@ def idle_chords(connection: sqlite3.Connection, before: int, limit: int) -> list
 
 def close(connection: sqlite3.Connection, group_uuid: str, expires: int) -> None:
     """The group and its members' records live until then and no longer."""
-    connection.execute("UPDATE machinery_groups SET closed = 1, expires = ? WHERE group_uuid = ?", (expires, group_uuid))
+    connection.execute(
+        "UPDATE machinery_groups SET closed = 1, expires = ? WHERE group_uuid = ?", (expires, group_uuid)
+    )
     connection.execute(
         "UPDATE machinery_records SET expires = ? "
         "WHERE task_uuid IN (SELECT task_uuid FROM machinery_members WHERE group_uuid = ?)",
@@ -92,22 +97,30 @@ def close(connection: sqlite3.Connection, group_uuid: str, expires: int) -> None
 
 
 def sweep(connection: sqlite3.Connection) -> None:
-    """Delete one group whose time is over. One: it may have many members."""
-    row = connection.execute("SELECT group_uuid FROM machinery_groups WHERE expires <= ? LIMIT 1", (now_us(),)).fetchone()
-    if row is not None:
-        _drop(connection, row[0])
+    """Delete groups whose time is over, until that were enough members for one transaction."""
+    expired = connection.execute(
+        "SELECT group_uuid FROM machinery_groups WHERE expires <= ? ORDER BY expires LIMIT ?", (now_us(), SWEPT_AT_ONCE)
+    ).fetchall()
+    members = 0
+    for (group_uuid,) in expired:
+        members += _drop(connection, group_uuid)
+        if members >= SWEPT_AT_ONCE:
+            break
 
 
 def _find(connection: sqlite3.Connection, group_uuid: str) -> tuple[str, bytes | None, bytes]:
     row = connection.execute(
-        "SELECT claimant, callback, meta FROM machinery_groups WHERE group_uuid = ? AND expires > ?", (group_uuid, now_us())
+        "SELECT claimant, callback, meta FROM machinery_groups WHERE group_uuid = ? AND expires > ?",
+        (group_uuid, now_us()),
     ).fetchone()
     if row is None:
-        raise GroupNotFound(f"there is no group {group_uuid}: it was never sent through this backend, or it has expired")
+        raise GroupNotFound(
+            f"there is no group {group_uuid}: it was never sent through this backend, or it has expired"
+        )
     claimant, callback, meta = row
     return claimant, callback, meta
 
 
-def _drop(connection: sqlite3.Connection, group_uuid: str) -> None:
+def _drop(connection: sqlite3.Connection, group_uuid: str) -> int:
     connection.execute("DELETE FROM machinery_groups WHERE group_uuid = ?", (group_uuid,))
-    connection.execute("DELETE FROM machinery_members WHERE group_uuid = ?", (group_uuid,))
+    return connection.execute("DELETE FROM machinery_members WHERE group_uuid = ?", (group_uuid,)).rowcount

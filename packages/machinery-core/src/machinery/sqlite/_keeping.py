@@ -1,8 +1,8 @@
 """Finding the loans of dead consumers without trusting any clock that is shared.
 
-A living consumer raises the ``beat`` of its loans (`Consumer.extend`). A loan is taken back when its beat stood still for one lease
-by the observer's own stopwatch. Steps of the machine's time of day, a suspended machine, or a file that was locked for a while make
-nobody look dead: an observer that could not look for one lease starts anew.
+A living consumer raises the ``beat`` of its loans (`Consumer.extend`). A loan is taken back when its beat stood still for one
+lease by the observer's own stopwatch. Steps of the machine's time of day, a suspended machine, or a file that was locked for a
+while make nobody look dead: an observer that could not look for one lease starts anew.
 """
 
 from __future__ import annotations

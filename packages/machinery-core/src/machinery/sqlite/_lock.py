@@ -36,7 +36,8 @@ class SqliteLock(Lock):
             # Keys of periodic locks carry a tick in their name: without this they would pile up.
             connection.execute("DELETE FROM machinery_locks WHERE until <= ?", (now,))
             taken = connection.execute(
-                "INSERT OR IGNORE INTO machinery_locks (key, until, value) VALUES (?, ?, ?)", (key, to_us(until), token.value)
+                "INSERT OR IGNORE INTO machinery_locks (key, until, value) VALUES (?, ?, ?)",
+                (key, to_us(until), token.value),
             ).rowcount
         return token if taken else None
 
@@ -45,7 +46,8 @@ class SqliteLock(Lock):
         with self._database.write() as connection:
             return bool(
                 connection.execute(
-                    "DELETE FROM machinery_locks WHERE key = ? AND value = ? AND until > ?", (token.key, token.value, now_us())
+                    "DELETE FROM machinery_locks WHERE key = ? AND value = ? AND until > ?",
+                    (token.key, token.value, now_us()),
                 ).rowcount
             )
 

@@ -47,18 +47,18 @@ _NOTHING_DUE = """
            (SELECT min(position) FROM machinery_messages WHERE status = 1)
 """
 _SETTLE = " WHERE id = ? AND loan = ? AND status = 2"
-_RELEASE = "UPDATE machinery_messages SET holder = NULL, loan = NULL, "
+_RELEASE = "UPDATE machinery_messages SET holder = NULL, loan = NULL, status = "
 
-ACK = "DELETE FROM machinery_messages" + _SETTLE
-NACK = _RELEASE + "status = 0, attempt = attempt - 1" + _SETTLE
-POSTPONE = _RELEASE + "status = 1, attempt = attempt - 1, position = ?" + _SETTLE
-EXTEND = "UPDATE machinery_messages SET beat = beat + 1" + _SETTLE
-BURY = """
+ACK = f"DELETE FROM machinery_messages{_SETTLE}"  # noqa: S608 - here and below: made of constants
+NACK = f"{_RELEASE} 0, attempt = attempt - 1{_SETTLE}"
+POSTPONE = f"{_RELEASE} 1, attempt = attempt - 1, position = ?{_SETTLE}"
+EXTEND = f"UPDATE machinery_messages SET beat = beat + 1{_SETTLE}"  # noqa: S608
+BURY = f"""
     INSERT INTO machinery_dead_letters (queue, priority, reason, died_at, body)
-    SELECT queue, priority, ?, ?, body FROM machinery_messages
-""" + _SETTLE  # fmt: skip
-TAKE_BACK = _RELEASE + "status = 0" + _SETTLE + " AND beat = ?"
-GIVE_BACK_ALL = _RELEASE + "status = 0 WHERE holder = ? AND status = 2"
+    SELECT queue, priority, ?, ?, body FROM machinery_messages {_SETTLE}
+"""  # noqa: S608
+TAKE_BACK = f"{_RELEASE} 0{_SETTLE} AND beat = ?"
+GIVE_BACK_ALL = f"{_RELEASE} 0 WHERE holder = ? AND status = 2"
 LOANS = "SELECT id, loan, beat, lease FROM machinery_messages WHERE status = 2"
 
 

@@ -38,7 +38,9 @@ class SqliteOptions:
 
     def __post_init__(self) -> None:
         if self.lease < timedelta(seconds=SHORTEST_LEASE):
-            raise ConfigError(f"the SQLite option lease is {self.lease.total_seconds()} s; at least {SHORTEST_LEASE} s is right")
+            raise ConfigError(
+                f"the SQLite option lease is {self.lease.total_seconds()} s; at least {SHORTEST_LEASE} s is right"
+            )
         if self.synchronous not in {"normal", "full"}:
             raise ConfigError(f"the SQLite option synchronous is {self.synchronous!r}; normal or full is right")
 

@@ -36,9 +36,8 @@ def raises(kind: type[E], words: str = "") -> Iterator[Caught[E]]:
         yield caught
     except kind as error:
         caught.value = error
-        assert words in str(error), f"{error!r} does not say {words!r}"
-    else:
-        raise AssertionError(f"{kind.__name__} was not raised")
+    assert hasattr(caught, "value"), f"{kind.__name__} was not raised"
+    assert words in str(caught.value), f"{caught.value!r} does not say {words!r}"
 
 
 def only_if(condition: object, why_not: str) -> None:

@@ -17,8 +17,8 @@ class BrokerContract(
 ):  # fmt: skip
     """The contract of `machinery.abc.Broker` and `machinery.abc.Consumer` as tests.
 
-    A plug-in's test is a subclass with two fixtures: ``broker``, a broker on an empty store, and ``make_broker``, a function that
-    makes further brokers on the same store, all closed at the end. Where messages are on lease, let it be short (a second). A test
-    that does not apply by the broker's own capabilities is skipped; one that a service cannot pass is marked xfail with the
-    reason, never rewritten.
+    A plug-in's test is a subclass with two fixtures: ``broker``, a broker on an empty store, and ``make_broker``, a function
+    that makes further brokers on the same store, all closed at the end. Where messages are on lease, let it be short (a second).
+    A test that does not apply by the broker's own capabilities is skipped; one that a service cannot pass is marked xfail with
+    the reason, never rewritten.
     """

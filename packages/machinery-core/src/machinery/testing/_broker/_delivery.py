@@ -55,7 +55,9 @@ class DeliveryOfMessages(BrokerSuite):
 
     def test_queues_do_not_mix(self, broker: Broker) -> None:
         one, other = self.new_queue(), self.new_queue()
-        broker.publish([self.message(queue, label) for queue, label in [(one, "1"), (other, "2"), (one, "3"), (other, "4")]])
+        broker.publish(
+            [self.message(queue, label) for queue, label in [(one, "1"), (other, "2"), (one, "3"), (other, "4")]]
+        )
         assert self.drain(broker, one, 2) == ["1", "3"]
         assert self.drain(broker, other, 2) == ["2", "4"]
 

@@ -86,5 +86,7 @@ class Leases(BrokerSuite):
 def _short_lease(broker: Broker) -> float:
     lease = broker.capabilities.leases
     only_if(lease is not None, "the broker has no leases")
-    only_if(lease is not None and lease <= LONGEST_TRIED, "the lease is too long to wait for; give the suite a shorter one")
+    only_if(
+        lease is not None and lease <= LONGEST_TRIED, "the lease is too long to wait for; give the suite a shorter one"
+    )
     return lease.total_seconds() if lease is not None else 0.0

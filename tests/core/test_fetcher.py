@@ -1,0 +1,263 @@
+"""The fetcher: how much it asks for, and what becomes of what it gets."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+
+import pytest
+
+from machinery import Config, Server, Signature, State, TaskState
+from machinery._worker._fetcher import FIRST_UNKNOWN_DELAY, LONGEST_UNKNOWN_DELAY, MAX_SURPLUS
+from machinery._worker._run import Outcome, Run
+from machinery.abc import Message
+from machinery.errors import BackendUnavailable, BrokerUnavailable, DecodeError
+from machinery.wire import encode_signature
+from tests.core.observed import Journal, ObservedBackend, ObservedBroker
+from tests.core.worker_parts import QUEUE, Parts, delivery_of
+
+
+@pytest.fixture
+def parts(server: Server) -> Parts:
+    @server.task
+    def noop() -> None: ...
+
+    return Parts(server, slots=4)
+
+
+def test_as_many_are_asked_for_as_there_are_free_slots_while_nobody_knows_how_long_they_take(parts: Parts) -> None:
+    assert parts.fetcher._wanted() == 4
+
+
+@pytest.mark.parametrize(("mean", "surplus"), [(1e-6, MAX_SURPLUS), (0.001, 200), (0.05, 4), (0.1, 2), (10, 0)])
+def test_the_surplus_is_what_can_be_started_within_the_horizon(parts: Parts, mean: float, surplus: int) -> None:
+    parts.executor.mean_duration = mean
+    assert parts.fetcher._wanted() == 4 + surplus
+
+
+def test_nothing_beyond_the_slots_is_asked_for_while_all_are_busy_with_long_tasks(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts.executor.mean_duration = 1e-6
+    monkeypatch.setattr(type(parts.executor), "busy", property(lambda _: 4))
+    parts.executor.last_end = time.monotonic()
+    assert parts.fetcher._wanted() == MAX_SURPLUS
+    parts.executor.last_end = time.monotonic() - 1
+    assert parts.fetcher._wanted() == 0
+
+
+def test_what_is_not_settled_counts_as_taken(parts: Parts) -> None:
+    for run in parts.send_and_receive([Signature("noop")] * 3):
+        parts.settler.finished(run)
+    assert parts.fetcher._wanted() == 1
+
+
+def test_an_undecodable_message_becomes_a_dead_letter(parts: Parts, server: Server) -> None:
+    server.broker.publish([Message(b"{", QUEUE), Message(encode_signature(Signature("noop", uuid="task_1")), QUEUE)])
+    (run,) = parts.receive()
+    assert run.signature.name == "noop"
+    (letter,) = server.dead_tasks()
+    assert letter.body == b"{"
+    assert letter.reason.startswith("undecodable: ")
+
+
+def test_an_undecodable_message_is_dropped_with_its_body_in_the_log_where_nobody_keeps_dead_letters(
+    journal: Journal, backend: ObservedBackend, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker = ObservedBroker(journal, dead_letters=False)
+    parts = Parts(Server(Config(), broker, backend))
+    broker.publish([Message(b"{nonsense", QUEUE)])
+    assert parts.receive() == []
+    assert "{nonsense" in caplog.text
+    assert journal.of("ack") == ["ack undecodable"]
+
+
+def test_an_unknown_task_goes_back_with_a_growing_delay(parts: Parts, journal: Journal) -> None:
+    for _ in range(40):
+        parts.fetcher._sort_out([delivery_of(encode_signature(Signature("who", uuid="task_1")))], 0)
+    delays = [float(entry.split()[-1]) for entry in journal.of("postpone")]
+    assert delays[0] <= 2 * FIRST_UNKNOWN_DELAY.total_seconds()
+    assert delays[0] < delays[10]
+    assert 0.5 <= delays[39] / LONGEST_UNKNOWN_DELAY.total_seconds() <= 1.5
+
+
+def test_unknown_tasks_are_not_remembered_without_end(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("machinery._worker._fetcher.UNKNOWN_REMEMBERED", 10)
+    for number in range(30):
+        parts.fetcher._sort_out([delivery_of(encode_signature(Signature("who", uuid=f"task_{number}")))], 0)
+    assert len(parts.fetcher._unknown) == 10
+
+
+def test_an_unknown_task_that_says_so_is_dropped(parts: Parts, server: Server, journal: Journal) -> None:
+    server.send_task(Signature("who", ignore_when_task_not_registered=True))
+    assert parts.receive() == []
+    assert journal.of("ack", "postpone") == ["ack who"]
+
+
+def test_a_batch_that_cannot_be_sorted_out_is_given_back_whole(
+    parts: Parts, server: Server, journal: Journal, broker: ObservedBroker
+) -> None:
+    # Given a batch with something to look up, and a worker that is told to leave while the backend is away
+    server.send_tasks([Signature("noop"), Signature("noop")])
+    broker.let_a_worker_die(QUEUE)
+    server.send_task(Signature("noop"))
+    journal.be_away("load", BackendUnavailable("away"))
+    parts.patience.give_up()
+
+    # When
+    parts.fetcher.run()
+
+    # Then
+    assert len(server.pending_tasks()) == 3
+    assert not parts.fetcher.held
+    assert not parts.fetcher._by_uuid
+
+
+def test_what_arrives_while_it_stops_is_given_back(parts: Parts, server: Server, journal: Journal) -> None:
+    server.send_task(Signature("noop"))
+    journal.pause("receive", parts.fetcher._stopping.set)
+    parts.fetcher.run()
+    assert journal.of("nack") == ["nack noop"]
+    assert len(server.pending_tasks()) == 1
+
+
+def test_what_is_sorted_out_while_it_stops_is_given_back(
+    parts: Parts, server: Server, journal: Journal, broker: ObservedBroker
+) -> None:
+    server.send_task(Signature("noop"))
+    broker.let_a_worker_die(QUEUE)
+    journal.pause("load", parts.fetcher._stopping.set)
+    parts.fetcher.run()
+    assert journal.of("nack") == ["nack noop"]
+    assert not parts.fetcher.held
+
+
+def test_a_record_that_cannot_be_read_does_not_stand_in_the_way_of_the_others(
+    parts: Parts, server: Server, broker: ObservedBroker, backend: ObservedBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = server.send_tasks([Signature("noop"), Signature("noop")])
+    backend.save([TaskState(second.uuid, "noop", State.SUCCESS, ())])
+    broker.let_a_worker_die(QUEUE)
+    load = backend.inner.load
+
+    def load_some(ids: list[str]) -> list[TaskState | None]:
+        if first.uuid in ids:
+            raise DecodeError("not a state")
+        return load(ids)
+
+    monkeypatch.setattr(backend, "load", load_some)
+    (run,) = parts.receive()
+    assert run.signature.uuid == first.uuid
+    assert parts.settler.backlog == 1
+
+
+def test_what_may_have_been_delivered_before_and_is_pending_counts_as_new(parts: Parts, broker: ObservedBroker) -> None:
+    broker.tells_redelivered = False
+    (run,) = parts.send_and_receive([Signature("noop")])
+    assert not run.suspect
+
+
+def test_what_may_have_been_delivered_before_and_had_started_is_suspect(
+    parts: Parts, server: Server, broker: ObservedBroker, backend: ObservedBackend
+) -> None:
+    broker.tells_redelivered = False
+    result = server.send_task(Signature("noop"))
+    backend.save([TaskState(result.uuid, "noop", State.STARTED)])
+    (run,) = parts.receive()
+    assert run.suspect
+    assert run.crashes == 1
+
+
+def test_a_suspect_that_has_ended_meanwhile_is_replayed(
+    parts: Parts, server: Server, broker: ObservedBroker, backend: ObservedBackend
+) -> None:
+    result = server.send_task(Signature("noop"))
+    broker.let_a_worker_die(QUEUE)
+    (run,) = parts.receive()
+    backend.save([TaskState(result.uuid, "noop", State.SUCCESS, ())])
+    parts.executor.run_here(run)
+    assert run.outcome is Outcome.REPLAYED
+    assert run.started == 0.0
+
+
+def test_a_suspect_does_not_start_when_that_cannot_be_stored(
+    parts: Parts, server: Server, broker: ObservedBroker, journal: Journal
+) -> None:
+    server.send_task(Signature("noop"))
+    broker.let_a_worker_die(QUEUE)
+    (run,) = parts.receive()
+    journal.be_away("save", BackendUnavailable("away"))
+    parts.patience.give_up()
+    parts.executor.run_here(run)
+    assert run.outcome is Outcome.RETURNED
+
+
+def test_a_fetch_that_fails_is_tried_again(
+    parts: Parts, server: Server, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal.fail("receive", BrokerUnavailable("away"), ZeroDivisionError("a defect"))
+    server.send_task(Signature("noop"))
+    started: list[Run] = []
+
+    def start(runs: Sequence[Run]) -> None:
+        started.extend(runs)
+        parts.fetcher.stop()
+
+    monkeypatch.setattr(parts.executor, "start", start)
+    parts.fetcher.run()
+    assert len(started) == 1
+
+
+def test_leases_count_from_the_oldest_delivery(
+    journal: Journal, backend: ObservedBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = Server(Config(), ObservedBroker(journal, leases=timedelta(seconds=9)), backend)
+    server.register_task("noop", lambda: None)
+    parts = Parts(server)
+    monkeypatch.setattr(parts.executor, "start", lambda _: None)
+    server.send_task(Signature("noop"))
+    parts.fetcher._fetch_once()
+    end = parts.fetcher._lease_ends
+    assert 0 < end - time.monotonic() <= 9
+
+    # Given that something is held, a further delivery renews nothing
+    server.send_task(Signature("noop"))
+    parts.executor.slots = 10
+    parts.fetcher._fetch_once()
+    assert len(parts.fetcher.held) == 2
+    assert parts.fetcher._lease_ends == end
+
+    # The keeper does
+    parts.keeper._renew(parts.fetcher, time.monotonic())
+    assert parts.fetcher._lease_ends > end
+
+
+def test_what_cannot_be_handed_back_is_reported(
+    parts: Parts, journal: Journal, caplog: pytest.LogCaptureFixture
+) -> None:
+    runs = parts.send_and_receive([Signature("noop")])
+    journal.fail("nack", BrokerUnavailable("away"))
+    parts.fetcher.hand_back(runs)
+    assert "come back by their leases" in caplog.text
+    assert not parts.fetcher.held
+
+
+def test_an_adopted_delivery_is_kept_ours_and_handed_back_with_its_run(parts: Parts, journal: Journal) -> None:
+    (run,) = parts.send_and_receive([Signature("noop")])
+    again = delivery_of(run.delivery.body, redelivered=True)
+    assert parts.fetcher._sort_out([again], 0) == []
+    assert parts.fetcher.deliveries() == [run.delivery, again]
+
+    parts.fetcher.hand_back([run])
+    assert journal.of("nack") == ["nack noop", "nack noop"]
+    assert parts.fetcher.deliveries() == []
+
+
+def test_another_message_of_the_same_task_is_not_adopted(parts: Parts, server: Server) -> None:
+    (run,) = parts.send_and_receive([Signature("noop")])
+    other = run.signature.with_(headers={"machinery_attempt": "2"})
+    (second,) = parts.fetcher._sort_out([delivery_of(encode_signature(other), redelivered=None)], 0)
+    assert second is not run
+    assert run.adopted is None
+    assert server.config is parts.config()

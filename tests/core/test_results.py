@@ -1,0 +1,140 @@
+"""Results as a client sees them."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from machinery import AsyncResult, ResultTimeout, Server, Signature, State, TaskFailed, TaskResult, TaskState, chain
+from machinery.errors import ArgumentError, ResultsNotStored, StateNotFound
+from machinery.memory import MemoryBroker
+from tests.core.observed import ObservedBackend
+
+
+def finish(backend: ObservedBackend, uuid: str, *results: TaskResult) -> None:
+    backend.save([TaskState(uuid, "made", State.SUCCESS, results)])
+
+
+def test_a_value_is_waited_for(server: Server, backend: ObservedBackend) -> None:
+    result = server.send_task(Signature("made"))
+    timer = threading.Timer(0.05, finish, (backend, result.uuid, TaskResult("int64", 5)))
+    timer.start()
+    assert result.get(timeout=10) == 5
+    timer.join()
+
+
+@pytest.mark.parametrize(
+    ("results", "value"),
+    [
+        ((), None),
+        ((TaskResult("string", "x"),), "x"),
+        ((TaskResult("int64", 1), TaskResult("float64", 2.5)), (1, 2.5)),
+    ],
+)
+def test_no_value_is_none_and_several_are_a_tuple(
+    server: Server, backend: ObservedBackend, results: tuple[TaskResult, ...], value: object
+) -> None:
+    result = server.send_task(Signature("made"))
+    finish(backend, result.uuid, *results)
+    assert result.get(timeout=1) == value
+    assert result.get() == value
+    assert result.touch() == value
+
+
+def test_a_failure_is_raised_with_its_text_and_task(server: Server, backend: ObservedBackend) -> None:
+    result = server.send_task(Signature("made"))
+    backend.save([TaskState(result.uuid, "made", State.FAILURE, None, "no good")])
+    for look in (result.touch, lambda: result.get(timeout=1)):
+        with pytest.raises(TaskFailed) as caught:
+            look()
+        assert (caught.value.error, caught.value.uuid, caught.value.name) == ("no good", result.uuid, "made")
+
+
+def test_a_look_at_what_still_runs_is_none(server: Server) -> None:
+    result = server.send_task(Signature("made"))
+    assert result.touch() is None
+    assert result.state is State.PENDING
+
+
+def test_a_wait_that_ends_first_is_an_error_that_says_how_long_it_was(server: Server) -> None:
+    result = server.send_task(Signature("made"))
+    with pytest.raises(ResultTimeout, match=r"within 0\.01 s"):
+        result.get(timeout=0.01)
+    with pytest.raises(TimeoutError):
+        result.get(timeout=0)
+
+
+def test_a_task_without_a_record_is_not_found(server: Server) -> None:
+    result = server.result("task_unknown")
+    for look in (result.task_state, result.touch, result.get, lambda: result.get(timeout=0.01)):
+        with pytest.raises(StateNotFound, match="task_unknown"):
+            look()
+
+
+def test_a_record_that_comes_late_is_waited_for(server: Server, backend: ObservedBackend) -> None:
+    result = server.result("task_late")
+    timer = threading.Timer(0.05, finish, (backend, "task_late", TaskResult("int64", 5)))
+    timer.start()
+    assert result.get(timeout=10) == 5
+    timer.join()
+
+
+def test_a_server_without_a_result_backend_says_so_at_once() -> None:
+    result = Server(None, MemoryBroker()).send_task(Signature("made"))
+    for look in (result.task_state, result.touch, result.get, lambda: result.get(timeout=10)):
+        with pytest.raises(ResultsNotStored, match="result_backend="):
+            look()
+
+
+def test_a_result_that_cannot_be_read_is_an_error(server: Server, backend: ObservedBackend) -> None:
+    result = server.send_task(Signature("made"))
+    finish(backend, result.uuid, TaskResult("int64", "five"))
+    with pytest.raises(ArgumentError):
+        result.get(timeout=1)
+
+
+def test_asynchronous_twins_do_the_same(server: Server, backend: ObservedBackend) -> None:
+    result = server.send_task(Signature("made"))
+
+    async def look() -> tuple[object, object]:
+        before = await result.atouch()
+        finish(backend, result.uuid, TaskResult("int64", 5))
+        return before, await result.aget(timeout=10)
+
+    assert asyncio.run(look()) == (None, 5)
+
+
+def test_a_chains_result_is_that_of_its_last_task(server: Server, backend: ObservedBackend) -> None:
+    result = server.send_chain(chain(Signature("one"), Signature("two")))
+    one, two = result.members
+    assert result.touch() is None
+    assert result.uuid == two.uuid
+
+    # A later member has no record before the one before it has succeeded
+    finish(backend, one.uuid, TaskResult("int64", 1))
+    assert result.touch() is None
+    with pytest.raises(ResultTimeout):
+        result.get(timeout=0.01)
+
+    finish(backend, two.uuid, TaskResult("int64", 2))
+    assert result.touch() == 2
+    assert result.get(timeout=1) == 2
+    assert result.get() == 2
+
+
+def test_a_member_that_fails_ends_its_chain(server: Server, backend: ObservedBackend) -> None:
+    result = server.send_chain(chain(Signature("one"), Signature("two")))
+    backend.save([TaskState(result.members[0].uuid, "one", State.FAILURE, None, "no good")])
+    for look in (result.touch, result.get, lambda: result.get(timeout=10)):
+        with pytest.raises(TaskFailed, match="no good"):
+            look()
+
+
+def test_results_say_who_they_are(server: Server) -> None:
+    result = server.result("task_1")
+    assert isinstance(result, AsyncResult)
+    assert repr(result) == "<AsyncResult task_1>"
+    chained = server.send_chain(chain(Signature("one"), Signature("two")))
+    assert repr(chained) == f"<ChainResult {chained.uuid} of 2>"

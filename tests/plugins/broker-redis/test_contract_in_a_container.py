@@ -1,0 +1,35 @@
+"""The broker's contract once more, on a Redis in a container: the path of those who have an engine and no server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from uuid import uuid4
+
+import pytest
+
+from machinery.abc import Config
+from machinery.testing import BrokerContract
+from machinery_broker_redis import RedisBroker
+from tests.contracts.made import Made
+from tests.services.chain import obtained
+from tests.services.redis import from_container
+
+pytestmark = pytest.mark.testcontainers
+
+
+@pytest.fixture(scope="module")
+def container_url() -> Iterator[str]:
+    with obtained("docker", {"testcontainers": from_container}) as url:
+        yield url
+
+
+class TestRedisBrokerInAContainer(BrokerContract):
+    @pytest.fixture
+    def make_broker(self, container_url: str) -> Iterator[Callable[[], RedisBroker]]:
+        section = {"lease": 0.6, "delayed_tasks_key": f"delayed_{uuid4().hex}"}
+        with Made(lambda: RedisBroker.from_url(container_url, Config(sections={"redis": section}))) as made:
+            yield made
+
+    @pytest.fixture
+    def broker(self, make_broker: Callable[[], RedisBroker]) -> RedisBroker:
+        return make_broker()
