@@ -9,8 +9,9 @@ from datetime import timedelta
 import pytest
 
 from machinery import Config, Server, Signature, State, TaskState
-from machinery._worker._fetcher import FIRST_UNKNOWN_DELAY, LONGEST_UNKNOWN_DELAY, MAX_SURPLUS
+from machinery._worker._fetcher import MAX_SURPLUS
 from machinery._worker._run import Outcome, Run
+from machinery._worker._sorter import FIRST_UNKNOWN_DELAY, LONGEST_UNKNOWN_DELAY
 from machinery.abc import Message
 from machinery.errors import BackendUnavailable, BrokerUnavailable, DecodeError
 from machinery.wire import encode_signature
@@ -75,7 +76,7 @@ def test_an_undecodable_message_is_dropped_with_its_body_in_the_log_where_nobody
 
 def test_an_unknown_task_goes_back_with_a_growing_delay(parts: Parts, journal: Journal) -> None:
     for _ in range(40):
-        parts.fetcher._sort_out([delivery_of(encode_signature(Signature("who", uuid="task_1")))], 0)
+        parts.fetcher._sorter.sort_out([delivery_of(encode_signature(Signature("who", uuid="task_1")))], 0)
     delays = [float(entry.split()[-1]) for entry in journal.of("postpone")]
     assert delays[0] <= 2 * FIRST_UNKNOWN_DELAY.total_seconds()
     assert delays[0] < delays[10]
@@ -83,10 +84,10 @@ def test_an_unknown_task_goes_back_with_a_growing_delay(parts: Parts, journal: J
 
 
 def test_unknown_tasks_are_not_remembered_without_end(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("machinery._worker._fetcher.UNKNOWN_REMEMBERED", 10)
+    monkeypatch.setattr("machinery._worker._sorter.UNKNOWN_REMEMBERED", 10)
     for number in range(30):
-        parts.fetcher._sort_out([delivery_of(encode_signature(Signature("who", uuid=f"task_{number}")))], 0)
-    assert len(parts.fetcher._unknown) == 10
+        parts.fetcher._sorter.sort_out([delivery_of(encode_signature(Signature("who", uuid=f"task_{number}")))], 0)
+    assert len(parts.fetcher._sorter._unknown) == 10
 
 
 def test_an_unknown_task_that_says_so_is_dropped(parts: Parts, server: Server, journal: Journal) -> None:
@@ -246,7 +247,7 @@ def test_what_cannot_be_handed_back_is_reported(
 def test_an_adopted_delivery_is_kept_ours_and_handed_back_with_its_run(parts: Parts, journal: Journal) -> None:
     (run,) = parts.send_and_receive([Signature("noop")])
     again = delivery_of(run.delivery.body, redelivered=True)
-    assert parts.fetcher._sort_out([again], 0) == []
+    assert parts.fetcher._sorter.sort_out([again], 0) == []
     assert parts.fetcher.deliveries() == [run.delivery, again]
 
     parts.fetcher.hand_back([run])
@@ -257,7 +258,7 @@ def test_an_adopted_delivery_is_kept_ours_and_handed_back_with_its_run(parts: Pa
 def test_another_message_of_the_same_task_is_not_adopted(parts: Parts, server: Server) -> None:
     (run,) = parts.send_and_receive([Signature("noop")])
     other = run.signature.with_(headers={"machinery_attempt": "2"})
-    (second,) = parts.fetcher._sort_out([delivery_of(encode_signature(other), redelivered=None)], 0)
+    (second,) = parts.fetcher._sorter.sort_out([delivery_of(encode_signature(other), redelivered=None)], 0)
     assert second is not run
     assert run.adopted is None
     assert server.config is parts.config()

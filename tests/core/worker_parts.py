@@ -63,7 +63,7 @@ class Parts:
 
     def receive(self, limit: int = 10_000) -> list[Run]:
         """Fetch what waits and sort it out, without starting it."""
-        return self.fetcher._sort_out(self.consumer.receive(limit, 0), time.monotonic())
+        return self.fetcher._sorter.sort_out(self.consumer.receive(limit, 0), time.monotonic())
 
     def send_and_receive(self, signatures: Sequence[Signature]) -> list[Run]:
         """Runs of these signatures, on loan from the broker."""

@@ -20,6 +20,9 @@ from tests.services.processes import ServerProcess, free_port
 from tests.services.redis import RedisServer, answers, server_program
 
 SLOTS = 16384
+BUS = 10_000
+"""From a node's port to that on which the nodes talk to each other."""
+LAST_PORT = 65_535
 
 
 def eventually(holds: Callable[[], object], timeout: float = 20) -> None:
@@ -51,20 +54,21 @@ class Cluster(NamedTuple):
 def cluster(folder: Path) -> Iterator[Cluster]:
     """Three masters without replicas."""
     with ExitStack() as stack:
-        nodes: list[RedisServer] = []
-        buses: list[int] = []
-        for number in range(3):
-            buses.append(free_port())
-            own = folder / f"node{number}"
-            arguments = ["--cluster-enabled", "yes", "--cluster-port", str(buses[-1]), "--cluster-node-timeout", "2000"]
-            nodes.append(stack.enter_context(RedisServer(own, arguments=arguments)))
+        nodes = [stack.enter_context(_cluster_node(folder / f"node{number}")) for number in range(3)]
         clients = [stack.enter_context(client_of(node)) for node in nodes]
         share = SLOTS // len(nodes) + 1
         for number, client in enumerate(clients):
             client.execute_command("CLUSTER ADDSLOTS", *range(number * share, min((number + 1) * share, SLOTS)))
-            client.execute_command("CLUSTER MEET", "127.0.0.1", nodes[0].port, buses[0])
+            client.execute_command("CLUSTER MEET", "127.0.0.1", nodes[0].port)
         eventually(lambda: all(_is_complete(client, len(nodes)) for client in clients))
         yield Cluster(nodes, "redis://" + ",".join(f"127.0.0.1:{node.port}" for node in nodes))
+
+
+def _cluster_node(folder: Path) -> RedisServer:
+    arguments = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"]
+    while (server := RedisServer(folder, arguments=arguments)).port + BUS > LAST_PORT:
+        pass  # the nodes talk to each other on that port
+    return server
 
 
 def _is_complete(client: Any, size: int) -> bool:
@@ -125,7 +129,7 @@ def replicated(folder: Path) -> Iterator[tuple[RedisServer, RedisServer]]:
 
 def _knows_all(port: int, name: str) -> bool:
     with redis.Redis(port=port, retry=Retry(NoBackoff(), 0)) as watcher:
-        state = watcher.sentinel_master(name)
+        state = watcher.sentinel_masters()[name]
     return int(state["num-other-sentinels"]) == 2 and int(state["num-slaves"]) == 1
 
 
@@ -149,7 +153,16 @@ def tls(folder: Path, *, demand_certificate: bool = False) -> Iterator[Certified
         *["--tls-port", str(port), "--tls-cert-file", str(certificate), "--tls-key-file", str(key)],
         *["--tls-ca-cert-file", str(authority), "--tls-auth-clients", "yes" if demand_certificate else "no"],
     ]
-    with RedisServer(folder / "server", arguments=arguments) as server:
+    server = RedisServer(folder / "server", arguments=arguments)
+    try:
+        server.start()
+    except RuntimeError as error:
+        server.kill()
+        if "tls" in str(error):
+            raise Unobtainable("the local Redis was built without TLS") from error
+        raise
+    with ExitStack() as stack:
+        stack.callback(server.kill)
         yield Certified(server, f"rediss://localhost:{port}", authority, certificate, key)
 
 

@@ -36,13 +36,13 @@ def test_a_durable_server_is_fine(redis_server: RedisServer) -> None:
     ("arguments", "level", "text"),
     [
         (["--save", ""], "error", "nothing is kept on disk"),
-        (["--save", "900 1"], "warning", "only snapshots"),
+        (["--save", "900", "1"], "warning", "only snapshots"),
         (["--maxmemory-policy", "allkeys-lru"], "error", "queues and results"),
         (["--maxmemory-policy", "volatile-ttl"], "warning", "deletes results"),
         (["--timeout", "5"], "warning", "timeout is 5"),
         (["--appendonly", "yes", "--appendfsync", "everysec"], "ok", "may lose about a second"),
         (["--appendonly", "yes", "--appendfsync", "no"], "ok", "may lose half a minute"),
-        (["--maxmemory", "1mb"], "warning", "90 %"),
+        (["--maxmemory", "500kb"], "warning", "90 %"),
         (["--rename-command", "CONFIG", ""], "warning", "only snapshots"),
     ],
 )

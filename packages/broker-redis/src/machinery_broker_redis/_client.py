@@ -190,8 +190,8 @@ class ClusterClient(Client):
             self.refresh()
             raise self.translated(error) from error
         replies: list[Any] = [None] * len(commands)
-        for node in dict.fromkeys(nodes):
-            ours = [at for at, owner in enumerate(nodes) if owner == node]
+        for name, node in {node.name: node for node in nodes}.items():
+            ours = [at for at, owner in enumerate(nodes) if owner.name == name]
             answers = self._send_to(node, [commands[at] for at in ours])
             for at, answer in zip(ours, answers, strict=True):
                 replies[at] = self._again(commands[at]) if _is_redirected(answer) else answer

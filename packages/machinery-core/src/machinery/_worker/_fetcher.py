@@ -1,23 +1,20 @@
-"""Fetches one queue: asks for as many messages as can be started soon, sorts out what must not run, starts the rest."""
+"""Fetches one queue: asks for as many messages as can be started soon, and keeps ours what is being worked on."""
 
 from __future__ import annotations
 
-import random
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
-from machinery._headers import expiry_of
 from machinery._retry import Backoff
 from machinery._states import State, TaskState
 from machinery._worker._patience import GivenUp, Patience
 from machinery._worker._run import Run
-from machinery.errors import Closed, DecodeError, Unavailable
-from machinery.wire import decode_signature
+from machinery._worker._sorter import Sorter
+from machinery.errors import Closed, Unavailable
 
 if TYPE_CHECKING:
     from machinery._config import Config
@@ -33,12 +30,6 @@ MAX_SURPLUS = 400
 """The largest surplus, however short the tasks are."""
 RECEIVE_TIMEOUT = 5.0
 """Seconds that one `receive` waits."""
-FIRST_UNKNOWN_DELAY = timedelta(milliseconds=50)
-UNKNOWN_DELAY_GROWTH = 1.5
-"""Slow: each return is a toss between the workers that know the task and those that do not, and several may be lost in a row."""
-LONGEST_UNKNOWN_DELAY = timedelta(seconds=60)
-UNKNOWN_REMEMBERED = 10_000
-"""How many unknown tasks' counts are kept."""
 LATER = timedelta(seconds=10)
 """After which a message that could not be settled, for a defect of some kind, is tried again."""
 
@@ -70,9 +61,7 @@ class Fetcher:
         """Set when something was settled."""
         self.last_look = time.monotonic()
         """When the service last answered, or fetching last paused of its own will."""
-        self._broker = broker
         self._backend = backend
-        self._registry = registry
         self._executor = executor
         self._settler = settler
         self._hooks = hooks
@@ -80,12 +69,19 @@ class Fetcher:
         self._may_consume = may_consume
         self._config = config
         self._lease = broker.capabilities.leases
-        self._max_delay = broker.capabilities.max_delay
-        self._stores = backend.capabilities.stores
         self._lease_ends = float("inf")
         self._by_uuid: dict[str, Run] = {}
-        self._unknown: OrderedDict[str, timedelta] = OrderedDict()
         self._stopping = threading.Event()
+        self._sorter = Sorter(
+            self,
+            registry=registry,
+            backend=backend,
+            settler=settler,
+            hooks=hooks,
+            patience=patience,
+            config=config,
+            max_delay=broker.capabilities.max_delay,
+        )
 
     # -- the thread ---------------------------------------------------------------------------------------------------------
 
@@ -136,7 +132,7 @@ class Fetcher:
             self._give_back(deliveries)
             return
         try:
-            runs = self._sort_out(deliveries, now)
+            runs = self._sorter.sort_out(deliveries, now)
         except BaseException:
             self._give_back_unheld(deliveries)
             raise
@@ -162,137 +158,6 @@ class Fetcher:
         if mean <= 0.0 or (busy >= slots and time.monotonic() - self._executor.last_end > HORIZON):
             return 0  # nobody knows yet how long the tasks are, or those of the moment are long
         return min(MAX_SURPLUS, int(slots * HORIZON / mean))
-
-    # -- sorting out --------------------------------------------------------------------------------------------------------
-
-    def _sort_out(self, deliveries: Sequence[Delivery], now: float) -> list[Run]:
-        """The runs to start. Everything else is settled here, or handed to the settler with its outcome."""
-        runs: list[Run] = []
-        doubtful: list[Run] = []
-        find = self._registry.find
-        for delivery in deliveries:
-            try:
-                signature = decode_signature(delivery.body)
-            except DecodeError as error:
-                self._give_up_on(delivery, f"undecodable: {error}")
-                continue
-            task = find(signature.name)
-            if task is None:
-                self._return_unknown(
-                    delivery, signature.name, signature.uuid, ignore=signature.ignore_when_task_not_registered
-                )
-                continue
-            if signature.eta is not None and self._max_delay is not None and self._is_early(delivery, signature.eta):
-                continue
-            if delivery.redelivered is not False and self._is_adopted(delivery, signature.uuid):
-                continue
-            run = Run(delivery, self, signature, task, now)
-            self.held[run] = None
-            self._by_uuid[signature.uuid] = run
-            if delivery.redelivered is not False:
-                doubtful.append(run)
-                continue
-            if signature.headers and self._is_late(run):
-                continue
-            runs.append(run)
-        if doubtful:
-            runs += self._examine(doubtful)
-        return runs
-
-    def _is_adopted(self, delivery: Delivery, uuid: str) -> bool:
-        """Leave a redelivery of what we still have to the run we have. A retry's copy has the same id and is another message."""
-        ours = self._by_uuid.get(uuid)
-        if ours is None or ours.delivery.body != delivery.body:
-            return False
-        ours.adopted = [*(ours.adopted or ()), delivery]
-        # Settled in this very moment? Then it may not have been seen, and is looked up like any other.
-        return self._by_uuid.get(uuid) is ours
-
-    def _is_early(self, delivery: Delivery, eta: datetime) -> bool:
-        """Hand back what came before its time, where the broker cannot hold it long enough (protocol §5.1)."""
-        rest = eta - datetime.now(UTC)
-        if rest <= timedelta(0):
-            return False
-        delay = rest if not self._max_delay else min(rest, self._max_delay)
-        self._patience.call(partial(self.consumer.postpone, [delivery], delay), "cannot postpone")
-        return True
-
-    def _is_late(self, run: Run) -> bool:
-        expires = expiry_of(run.signature.headers)
-        if expires is None or expires > datetime.now(UTC):
-            return False
-        run.fail(None, f"expired: it was not to start after {expires.isoformat()}")
-        self._settler.finished(run)
-        return True
-
-    def _examine(self, doubtful: list[Run]) -> list[Run]:
-        """Of what may have been delivered before: replay what has ended, give up on what crashes, run the rest."""
-        runs: list[Run] = []
-        for run, state in zip(doubtful, self._load([run.signature.uuid for run in doubtful]), strict=True):
-            if state is not None and state.is_completed:
-                run.replay(state)
-                self._settler.finished(run)
-                continue
-            run.crashes = self._crashes(run, state)
-            # Where the service cannot tell, what has no more than a PENDING record counts as delivered for the first time.
-            run.suspect = self._stores and (
-                run.delivery.redelivered is True or (state is not None and state.state is not State.PENDING)
-            )
-            if run.crashes > self._config().max_crashes:
-                reason = f"crashed its worker {run.crashes} times"
-                run.fail(None, reason, dead=reason)
-                self._settler.finished(run)
-            elif not self._is_late(run):
-                runs.append(run)
-        return runs
-
-    def _load(self, ids: Sequence[str]) -> Sequence[TaskState | None]:
-        """The records; one that cannot be read counts as none, so that it does not stand in the way of the others."""
-        if not self._stores:
-            return [None] * len(ids)
-        try:
-            return self._patience.call(partial(self._backend.load, ids), "cannot read records")
-        except DecodeError:
-            if len(ids) > 1:
-                return [state for uuid in ids for state in self._load([uuid])]
-            self._hooks.logger.exception("the record of task %s cannot be read; it runs as if there were none", ids[0])
-            return [None]
-
-    def _crashes(self, run: Run, state: TaskState | None) -> int:
-        """Only a delivery that had *started* counts: the neighbours of a poison task in its batch never suffer."""
-        if not self._stores:
-            return max(0, (run.delivery.attempt or 1) - 1)
-        if state is None:
-            return 0
-        return state.crashes + (state.state is State.STARTED)
-
-    def _give_up_on(self, delivery: Delivery, reason: str) -> None:
-        if self.keeps_dead_letters:
-            self._hooks.logger.error("a message of %s goes to the dead letters: %s", self.queue, reason)
-            self._patience.call(partial(self.consumer.reject, [delivery], reason), "cannot reject")
-        else:
-            self._hooks.logger.error("a message of %s is dropped: %s: %r", self.queue, reason, delivery.body)
-            self._patience.call(partial(self.consumer.ack, [delivery]), "cannot acknowledge")
-
-    def _return_unknown(self, delivery: Delivery, name: str, uuid: str, *, ignore: bool) -> None:
-        """Another worker may know it: give it back, later each time."""
-        if ignore:
-            self._patience.call(partial(self.consumer.ack, [delivery]), "cannot acknowledge")
-            return
-        full = self._unknown.pop(uuid, FIRST_UNKNOWN_DELAY)
-        self._unknown[uuid] = min(LONGEST_UNKNOWN_DELAY, full * UNKNOWN_DELAY_GROWTH)
-        # Those that came together must not become due together: they would all come back here, in one batch.
-        delay = full * random.uniform(0.5, 1.5)  # noqa: S311 - spreads load, hides nothing
-        if len(self._unknown) > UNKNOWN_REMEMBERED:
-            self._unknown.popitem(last=False)
-        self._hooks.logger.warning(
-            "the task %r (%s) is not registered here; it goes back to %s for %.2f s",
-            name,
-            uuid,
-            self.queue,
-            delay.total_seconds(),
-        )
-        self._patience.call(partial(self.consumer.postpone, [delivery], delay), "cannot postpone")
 
     # -- what is held -------------------------------------------------------------------------------------------------------
 
@@ -326,6 +191,15 @@ class Fetcher:
             self.consumer.reset()
         except Exception as error:  # noqa: BLE001 - the keeper has more to do
             self._hooks.report_trouble(error, f"cannot reconnect to {self.queue}")
+
+    def hold(self, run: Run) -> None:
+        """From now on ``run``'s delivery is to be kept ours."""
+        self.held[run] = None
+        self._by_uuid[run.signature.uuid] = run
+
+    def held_as(self, uuid: str) -> Run | None:
+        """The run of that task that is not settled yet, though its message may have been lost."""
+        return self._by_uuid.get(uuid)
 
     def owns(self, run: Run) -> bool:
         """Whether ``run``'s delivery is still ours, as far as we can know without asking."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, TypeVar
 
 from machinery.abc import Consumer
@@ -16,27 +17,47 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-LONGEST_WAIT = 0.05
-"""Seconds that one `receive` really waits: a fault that is planned meanwhile is met that soon."""
+GLANCE = 0.05
+"""Seconds after which a waiting `receive` looks whether a fault has been planned for it meanwhile."""
 
 
 class FaultyConsumer(Consumer):
-    """Passes every call on to ``inner``, unless ``plan`` says otherwise. What a lost answer of `receive` held stays on loan."""
+    """Passes every call on to ``inner``, unless ``plan`` says otherwise.
+
+    A `receive` whose answer was lost is reconciled as the contract demands: the next one brings what the lost one took.
+    """
 
     def __init__(self, inner: Consumer, plan: FaultPlan) -> None:
         self._inner = inner
         self._plan = plan
+        self._owed: list[Delivery] = []
+        """Taken from the consumer inside, and not yet seen by the caller."""
+        self._stopped = False
 
     def receive(self, limit: int, timeout: float) -> list[Delivery]:
-        """May fail as planned. Returns sooner than asked when there is nothing."""
-        return self._call("receive", lambda: self._inner.receive(limit, min(timeout, LONGEST_WAIT)))
+        """May fail as planned."""
+        self._call("receive", lambda: self._fetch(limit, timeout))
+        if self._stopped:
+            self._inner.nack(self._owed)
+            self._owed = []
+        received, self._owed = self._owed[:limit], self._owed[limit:]
+        return received
+
+    def _fetch(self, limit: int, timeout: float) -> None:
+        deadline = time.monotonic() + timeout
+        while not self._owed and not self._stopped:
+            left = deadline - time.monotonic()
+            self._owed += self._inner.receive(limit, max(0.0, min(left, GLANCE)))
+            if left <= GLANCE or self._plan.is_planned("receive"):
+                return
 
     def resize(self, limit: int) -> None:
         """May fail as planned."""
         self._call("resize", lambda: self._inner.resize(limit))
 
     def stop(self) -> None:
-        """Never fails."""
+        """Never fails. What the caller has not seen is given back."""
+        self._stopped = True
         self._inner.stop()
 
     def reset(self) -> None:

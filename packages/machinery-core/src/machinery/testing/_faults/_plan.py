@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from machinery.errors import Unavailable
 
@@ -21,6 +21,10 @@ class Crash(BaseException):
     """The process has died here, as far as the services can tell: every later call through the same plan raises it too."""
 
 
+def _raise(crash: Crash) -> NoReturn:
+    raise crash
+
+
 @dataclass(frozen=True, slots=True)
 class _Fault:
     first: int
@@ -33,10 +37,12 @@ class FaultPlan:
     """Says which calls of `FaultyBroker`, `FaultyConsumer` and `FaultyBackend` fail. Safe from any thread.
 
     Calls are named as the methods are (``publish``, ``receive``, ``ack``, ``save`` …) and counted from 1 for each name, over all
-    objects that share the plan. A fault without ``error`` is the `Unavailable` of the service called.
+    objects that share the plan. A fault without ``error`` is the `Unavailable` of the service called. ``die`` is what a crash
+    does: raise the `Crash`, or in a process of its own something more lasting.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, die: Callable[[Crash], NoReturn] = _raise) -> None:
+        self._die = die
         self.calls: list[str] = []
         """The names of all calls so far, in order."""
         self.crashed = threading.Event()
@@ -74,6 +80,13 @@ class FaultPlan:
         """How often ``method`` was called."""
         return self._counts[method]
 
+    def is_planned(self, method: str) -> bool:
+        """Whether the next call of ``method`` is to fail, or the process has died."""
+        with self._lock:
+            number = self._counts[method] + 1
+            planned = any(fault.first <= number <= fault.last for fault in self._faults.get(method, ()))
+            return planned or self.crashed.is_set()
+
     def call(self, method: str, unavailable: type[Unavailable], function: Callable[[], T]) -> T:
         """Make a call, unless it is planned otherwise."""
         fault = self._next(method)
@@ -83,9 +96,10 @@ class FaultPlan:
         error = fault.error or unavailable(
             f"{method} was to fail{' after it was carried out' if fault.applied else ''}"
         )
+        del answer
         if isinstance(error, Crash):
             self.crashed.set()
-        del answer
+            self._die(error)
         raise error
 
     def _next(self, method: str) -> _Fault | None:

@@ -1,0 +1,189 @@
+"""Sorts out what was received: what is to run, and what is settled without running."""
+
+from __future__ import annotations
+
+import random
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING
+
+from machinery._headers import expiry_of
+from machinery._states import State, TaskState
+from machinery._worker._patience import Patience
+from machinery._worker._run import Run
+from machinery.errors import DecodeError
+from machinery.wire import decode_signature
+
+if TYPE_CHECKING:
+    from machinery._config import Config
+    from machinery._registry import Registry
+    from machinery._worker._fetcher import Fetcher
+    from machinery._worker._hooks import Hooks
+    from machinery._worker._settler import Settler
+    from machinery.abc import Backend, Delivery
+
+FIRST_UNKNOWN_DELAY = timedelta(milliseconds=50)
+UNKNOWN_DELAY_GROWTH = 1.5
+"""Slow: each return is a toss between the workers that know the task and those that do not, and several may be lost in a row."""
+LONGEST_UNKNOWN_DELAY = timedelta(seconds=60)
+UNKNOWN_REMEMBERED = 10_000
+"""How many unknown tasks' counts are kept."""
+
+
+class Sorter:
+    """The sorting of one queue's deliveries, in its fetcher's thread. Waits for services that are away."""
+
+    def __init__(
+        self,
+        origin: Fetcher,
+        *,
+        registry: Registry,
+        backend: Backend,
+        settler: Settler,
+        hooks: Hooks,
+        patience: Patience,
+        config: Callable[[], Config],
+        max_delay: timedelta | None,
+    ) -> None:
+        self._origin = origin
+        self._registry = registry
+        self._backend = backend
+        self._stores = backend.capabilities.stores
+        self._settler = settler
+        self._hooks = hooks
+        self._patience = patience
+        self._config = config
+        self._max_delay = max_delay
+        self._unknown: OrderedDict[str, timedelta] = OrderedDict()
+
+    def sort_out(self, deliveries: Sequence[Delivery], now: float) -> list[Run]:
+        """The runs to start. Everything else is settled here, or handed to the settler with its outcome."""
+        runs: list[Run] = []
+        doubtful: list[Run] = []
+        find = self._registry.find
+        origin = self._origin
+        hold = origin.hold
+        for delivery in deliveries:
+            try:
+                signature = decode_signature(delivery.body)
+            except DecodeError as error:
+                self._give_up_on(delivery, f"undecodable: {error}")
+                continue
+            task = find(signature.name)
+            if task is None:
+                self._return_unknown(
+                    delivery, signature.name, signature.uuid, ignore=signature.ignore_when_task_not_registered
+                )
+                continue
+            if signature.eta is not None and self._max_delay is not None and self._is_early(delivery, signature.eta):
+                continue
+            if delivery.redelivered is not False and self._is_adopted(delivery, signature.uuid):
+                continue
+            run = Run(delivery, origin, signature, task, now)
+            hold(run)
+            if delivery.redelivered is not False:
+                doubtful.append(run)
+                continue
+            if signature.headers and self._is_late(run):
+                continue
+            runs.append(run)
+        if doubtful:
+            runs += self._examine(doubtful)
+        return runs
+
+    def _is_adopted(self, delivery: Delivery, uuid: str) -> bool:
+        """Leave a redelivery of what we still have to the run we have. A retry's copy has the same id and is another message."""
+        ours = self._origin.held_as(uuid)
+        if ours is None or ours.delivery.body != delivery.body:
+            return False
+        ours.adopted = [*(ours.adopted or ()), delivery]
+        # Settled in this very moment? Then it may not have been seen, and is looked up like any other.
+        return self._origin.held_as(uuid) is ours
+
+    def _is_early(self, delivery: Delivery, eta: datetime) -> bool:
+        """Hand back what came before its time, where the broker cannot hold it long enough (protocol §5.1)."""
+        rest = eta - datetime.now(UTC)
+        if rest <= timedelta(0):
+            return False
+        delay = rest if not self._max_delay else min(rest, self._max_delay)
+        self._patience.call(partial(self._origin.consumer.postpone, [delivery], delay), "cannot postpone")
+        return True
+
+    def _is_late(self, run: Run) -> bool:
+        expires = expiry_of(run.signature.headers)
+        if expires is None or expires > datetime.now(UTC):
+            return False
+        run.fail(None, f"expired: it was not to start after {expires.isoformat()}")
+        self._settler.finished(run)
+        return True
+
+    def _examine(self, doubtful: list[Run]) -> list[Run]:
+        """Of what may have been delivered before: replay what has ended, give up on what crashes, run the rest."""
+        runs: list[Run] = []
+        for run, state in zip(doubtful, self._load([run.signature.uuid for run in doubtful]), strict=True):
+            if state is not None and state.is_completed:
+                run.replay(state)
+                self._settler.finished(run)
+                continue
+            run.crashes = self._crashes(run, state)
+            # Where the service cannot tell, what has no more than a PENDING record counts as delivered for the first time.
+            run.suspect = self._stores and (
+                run.delivery.redelivered is True or (state is not None and state.state is not State.PENDING)
+            )
+            if run.crashes > self._config().max_crashes:
+                reason = f"crashed its worker {run.crashes} times"
+                run.fail(None, reason, dead=reason)
+                self._settler.finished(run)
+            elif not self._is_late(run):
+                runs.append(run)
+        return runs
+
+    def _load(self, ids: Sequence[str]) -> Sequence[TaskState | None]:
+        """The records; one that cannot be read counts as none, so that it does not stand in the way of the others."""
+        if not self._stores:
+            return [None] * len(ids)
+        try:
+            return self._patience.call(partial(self._backend.load, ids), "cannot read records")
+        except DecodeError:
+            if len(ids) > 1:
+                return [state for uuid in ids for state in self._load([uuid])]
+            self._hooks.logger.exception("the record of task %s cannot be read; it runs as if there were none", ids[0])
+            return [None]
+
+    def _crashes(self, run: Run, state: TaskState | None) -> int:
+        """Only a delivery that had *started* counts: the neighbours of a poison task in its batch never suffer."""
+        if not self._stores:
+            return max(0, (run.delivery.attempt or 1) - 1)
+        if state is None:
+            return 0
+        return state.crashes + (state.state is State.STARTED)
+
+    def _give_up_on(self, delivery: Delivery, reason: str) -> None:
+        if self._origin.keeps_dead_letters:
+            self._hooks.logger.error("a message of %s goes to the dead letters: %s", self._origin.queue, reason)
+            self._patience.call(partial(self._origin.consumer.reject, [delivery], reason), "cannot reject")
+        else:
+            self._hooks.logger.error("a message of %s is dropped: %s: %r", self._origin.queue, reason, delivery.body)
+            self._patience.call(partial(self._origin.consumer.ack, [delivery]), "cannot acknowledge")
+
+    def _return_unknown(self, delivery: Delivery, name: str, uuid: str, *, ignore: bool) -> None:
+        """Another worker may know it: give it back, later each time."""
+        if ignore:
+            self._patience.call(partial(self._origin.consumer.ack, [delivery]), "cannot acknowledge")
+            return
+        full = self._unknown.pop(uuid, FIRST_UNKNOWN_DELAY)
+        self._unknown[uuid] = min(LONGEST_UNKNOWN_DELAY, full * UNKNOWN_DELAY_GROWTH)
+        # Those that came together must not become due together: they would all come back here, in one batch.
+        delay = full * random.uniform(0.5, 1.5)  # noqa: S311 - spreads load, hides nothing
+        if len(self._unknown) > UNKNOWN_REMEMBERED:
+            self._unknown.popitem(last=False)
+        self._hooks.logger.warning(
+            "the task %r (%s) is not registered here; it goes back to %s for %.2f s",
+            name,
+            uuid,
+            self._origin.queue,
+            delay.total_seconds(),
+        )
+        self._patience.call(partial(self._origin.consumer.postpone, [delivery], delay), "cannot postpone")
