@@ -90,6 +90,15 @@ def test_unknown_tasks_are_not_remembered_without_end(parts: Parts, monkeypatch:
     assert len(parts.fetcher._sorter._unknown) == 10
 
 
+def test_a_member_of_a_chord_is_left_to_workers_that_can_complete_it(
+    parts: Parts, server: Server, journal: Journal
+) -> None:
+    # Given what a Go program sends, which we cannot join: running it would leave its chord without a callback for ever
+    server.send_task(Signature("noop", group_uuid="group_1", group_task_count=2, chord_callback=Signature("noop")))
+    assert parts.receive() == []
+    assert [entry.split()[:2] for entry in journal.of("ack", "postpone")] == [["postpone", "noop"]]
+
+
 def test_an_unknown_task_that_says_so_is_dropped(parts: Parts, server: Server, journal: Journal) -> None:
     server.send_task(Signature("who", ignore_when_task_not_registered=True))
     assert parts.receive() == []

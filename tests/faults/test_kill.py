@@ -32,7 +32,17 @@ class Workers:
     def start(self) -> subprocess.Popen[bytes]:
         with self._log.open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "machinery", "worker", "tests.faults.application:server", "-c", "4", "-l", "WARNING"],
+                [
+                    sys.executable,
+                    "-m",
+                    "machinery",
+                    "worker",
+                    "tests.faults.application:server",
+                    "-c",
+                    "4",
+                    "-l",
+                    "WARNING",
+                ],
                 env=self._environment,
                 stdout=log,
                 stderr=log,
@@ -136,7 +146,9 @@ def test_nothing_is_lost_when_a_worker_is_killed(url: str, workers: Workers, led
     assert len(twice) <= 600, "more ran twice than one worker can hold"
 
 
-def test_a_worker_that_is_told_to_stop_under_load_hands_everything_over(url: str, workers: Workers, ledger: Path) -> None:
+def test_a_worker_that_is_told_to_stop_under_load_hands_everything_over(
+    url: str, workers: Workers, ledger: Path
+) -> None:
     # Given a worker in the middle of its load
     with Server.from_url(url) as server:
         first = workers.start()

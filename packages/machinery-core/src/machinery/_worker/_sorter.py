@@ -19,6 +19,7 @@ from machinery.wire import decode_signature
 if TYPE_CHECKING:
     from machinery._config import Config
     from machinery._registry import Registry
+    from machinery._signatures import Signature
     from machinery._worker._fetcher import Fetcher
     from machinery._worker._hooks import Hooks
     from machinery._worker._settler import Settler
@@ -73,9 +74,13 @@ class Sorter:
                 continue
             task = find(signature.name)
             if task is None:
-                self._return_unknown(
-                    delivery, signature.name, signature.uuid, ignore=signature.ignore_when_task_not_registered
-                )
+                if signature.ignore_when_task_not_registered:
+                    self._patience.call(partial(self._origin.consumer.ack, [delivery]), "cannot acknowledge")
+                else:
+                    self._leave_to_others(delivery, signature, "is not registered here")
+                continue
+            if signature.chord_callback is not None:
+                self._leave_to_others(delivery, signature, "is a member of a chord, which this version cannot complete")
                 continue
             if signature.eta is not None and self._max_delay is not None and self._is_early(delivery, signature.eta):
                 continue
@@ -168,21 +173,19 @@ class Sorter:
             self._hooks.logger.error("a message of %s is dropped: %s: %r", self._origin.queue, reason, delivery.body)
             self._patience.call(partial(self._origin.consumer.ack, [delivery]), "cannot acknowledge")
 
-    def _return_unknown(self, delivery: Delivery, name: str, uuid: str, *, ignore: bool) -> None:
-        """Another worker may know it: give it back, later each time."""
-        if ignore:
-            self._patience.call(partial(self._origin.consumer.ack, [delivery]), "cannot acknowledge")
-            return
-        full = self._unknown.pop(uuid, FIRST_UNKNOWN_DELAY)
-        self._unknown[uuid] = min(LONGEST_UNKNOWN_DELAY, full * UNKNOWN_DELAY_GROWTH)
+    def _leave_to_others(self, delivery: Delivery, signature: Signature, why: str) -> None:
+        """Another worker may be able to run it: give it back, later each time."""
+        full = self._unknown.pop(signature.uuid, FIRST_UNKNOWN_DELAY)
+        self._unknown[signature.uuid] = min(LONGEST_UNKNOWN_DELAY, full * UNKNOWN_DELAY_GROWTH)
         # Those that came together must not become due together: they would all come back here, in one batch.
         delay = full * random.uniform(0.5, 1.5)  # noqa: S311 - spreads load, hides nothing
         if len(self._unknown) > UNKNOWN_REMEMBERED:
             self._unknown.popitem(last=False)
         self._hooks.logger.warning(
-            "the task %r (%s) is not registered here; it goes back to %s for %.2f s",
-            name,
-            uuid,
+            "the task %r (%s) %s; it goes back to %s for %.2f s",
+            signature.name,
+            signature.uuid,
+            why,
             self._origin.queue,
             delay.total_seconds(),
         )
