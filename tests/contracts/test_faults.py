@@ -35,7 +35,6 @@ class TestAFaultyBrokerWithoutFaults(BrokerContract):
         return make_broker()
 
 
-
 class TestAFaultyBackendWithoutFaults(BackendContract):
     @pytest.fixture
     def make_backend(self) -> Iterator[Callable[..., FaultyBackend]]:

@@ -102,7 +102,7 @@ def test_messages_run_in_the_order_given_and_an_error_comes_out() -> None:
 
 
 def test_nothing_ever_waits_and_nothing_is_kept() -> None:
-    broker = EagerBroker(lambda message: None)
+    broker = EagerBroker(print)
     assert broker.pending("queue", 10) == []
     assert broker.delayed(10) == []
     assert broker.purge("queue") == 0
@@ -117,7 +117,7 @@ def test_nothing_ever_waits_and_nothing_is_kept() -> None:
 
 
 def test_a_closed_one_says_so() -> None:
-    broker = EagerBroker(lambda message: None)
+    broker = EagerBroker(print)
     broker.close()
     broker.close()
     calls: list[Callable[[], object]] = [

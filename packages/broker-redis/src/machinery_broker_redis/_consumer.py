@@ -16,7 +16,7 @@ from machinery.abc import Consumer, Delivery
 from machinery.errors import Closed, MachineryError
 from machinery_broker_redis._client import AT_ONCE
 from machinery_broker_redis._connections import Evaluation
-from machinery_broker_redis._keys import queue_keys
+from machinery_broker_redis._keys import POSTPONING_QUEUES, queue_keys
 from machinery_broker_redis._maintenance import Maintenance, give_back
 from machinery_broker_redis._receiver import Receiver
 from machinery_broker_redis._scripts import script
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 LONGEST_WAIT = 1.0
 """Seconds that one blocking command takes at most."""
+SHORTEST_WAIT = 0.001
+"""Seconds; none at all would be for ever."""
 
 _logger = logging.getLogger("machinery")
 
@@ -56,6 +58,8 @@ class RedisConsumer(Consumer):
         """Whether a claim may have been applied whose answer was lost."""
         self._surely_known_until = 0.0
         """Until then (monotonic) Redis counts us among the living; only then may a message be taken in our name."""
+        self._is_listed = False
+        """Whether others know that messages of this queue may be postponed."""
         self._stopped = threading.Event()
         self._closed = False
 
@@ -83,6 +87,7 @@ class RedisConsumer(Consumer):
             wait = min(wait, LONGEST_WAIT, self._lease.total_seconds())
             blocking = None
             if wait > 0 and began < self._surely_known_until:
+                wait = max(wait, SHORTEST_WAIT)
                 blocking = ("BLMOVE", self._queue, self._taken, "LEFT", "RIGHT", f"{wait:.3f}")
             claim = Evaluation(script("claim"), self._claim_keys, (self._name, limit))
             answer = self._receiver.ask(blocking, claim, wait)
@@ -156,6 +161,10 @@ class RedisConsumer(Consumer):
 
     def postpone(self, deliveries: Sequence[Delivery], delay: timedelta) -> list[Delivery]:
         """To a set of the queue's own, from where they go to its head."""
+        self._check_open()
+        if not self._is_listed:
+            self._client.call("SADD", POSTPONING_QUEUES, self._queue)
+            self._is_listed = True
         milliseconds = max(0, round(delay.total_seconds() * 1000))
         return self._settle(
             deliveries,

@@ -48,7 +48,10 @@ _HINTS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile("WRONGTYPE"), "a key of that name holds something else; use another name or database"),
     (re.compile("[Cc]luster mode is not enabled|cluster support disabled"), "it is no cluster; give one address only"),
     (re.compile("not allowed in cluster mode"), "a cluster has only database 0"),
-    (re.compile("unknown command [`']SENTINEL"), "it is no Sentinel; leave redis.master_name out, or give Sentinels' addresses"),
+    (
+        re.compile("unknown command [`']SENTINEL"),
+        "it is no Sentinel; leave redis.master_name out, or give Sentinels' addresses",
+    ),
 )
 
 
@@ -57,9 +60,9 @@ def translate(  # noqa: PLR0911 - one line of the table each
 ) -> MachineryError:
     """What to raise instead of ``error``. ``address`` is the service's redacted URL."""
     text = str(error) or type(error).__name__
-    if isinstance(error, driver.MovedError):
+    if isinstance(error, driver.MovedError) or text.startswith("MOVED "):
         return ConfigError(
-            f"{address} is a node of a Redis cluster; give several addresses or set redis.cluster_enabled (MOVED {text})"
+            f"{address} is a node of a Redis cluster; give several addresses or set redis.cluster_enabled ({text})"
         )
     if isinstance(error, _TRANSIENT):
         return unavailable(f"Redis at {address} is not ready: {text}")

@@ -17,6 +17,10 @@ OPEN_GROUPS = "machinery:open_groups"
 """ZSET: groups with a callback that have not ended, scored by the server's milliseconds when a member last finished."""
 
 
+POSTPONING_QUEUES = "machinery:postponing_queues"
+"""SET: names of the queues of which messages were handed back for later, so that these can be listed."""
+
+
 def beside(name: str) -> str:
     """What the names of our keys beside the key ``name`` begin with; in the slot of ``name`` wherever `has_own_slot`."""
     return f"{name}:machinery:" if _tag(name) else f"{{{name}}}:machinery:"

@@ -86,3 +86,8 @@ def to_nanoseconds(moment: datetime) -> int:
 def from_nanoseconds(score: bytes) -> datetime:
     """The instant of a score. Redis keeps it to about 256 ns: the nearest microsecond is the one that was written."""
     return _EPOCH + timedelta(microseconds=round(int(float(score)) / 1000))
+
+
+def from_milliseconds(score: bytes) -> datetime:
+    """The instant of a score on the server's clock."""
+    return _EPOCH + timedelta(milliseconds=float(score))

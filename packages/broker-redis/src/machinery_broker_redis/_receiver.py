@@ -27,14 +27,18 @@ _LONG = 60.0
 
 
 class Receiver:
-    """A connection of its own to the server of one queue. `ask` has one caller at a time, `interrupt` any."""
+    """A connection of its own to the server of one queue. `ask` has one caller at a time, all else any."""
 
     def __init__(self, client: Client, queue: str) -> None:
         self._client = client
         self._queue = queue
         self._answer_timeout = client.options.read_timeout.total_seconds() or _LONG
+        self._lock = threading.Lock()
+        """Held while it is decided who lets go of the connection: never two, and nobody while it is in use."""
         self._opened: tuple[Connections, Connection, int] | None = None
         """With the number that Redis gave the connection."""
+        self._is_cut = False
+        """The connection in use was taken apart, and its user is to let go of it."""
         self._idle = threading.Event()
         """Set while nothing waits for an answer."""
         self._idle.set()
@@ -46,18 +50,7 @@ class Receiver:
         `Unavailable` and what else an error reply means.
         """
         for _ in range(_TRIES):
-            try:
-                replies = self._exchange(blocking, claim, wait)
-            except DRIVER_ERRORS as error:
-                self.close()
-                self._client.refresh()
-                raise self._client.translated(error) from error
-            except BaseException as error:
-                was_cut = self._opened is None
-                self.close()
-                if was_cut and isinstance(error, Exception):  # `close` took the connection apart while it was in use
-                    raise self._client.translated(redis.ConnectionError("the connection was given up")) from error
-                raise
+            replies = self._exchange(blocking, claim, wait)
             failed = next((reply for reply in replies if isinstance(reply, Exception)), None)
             if failed is None:
                 return replies[-1]
@@ -68,27 +61,70 @@ class Receiver:
         raise self._client.translated(redis.ConnectionError(f"the cluster keeps moving the queue {self._queue!r}"))
 
     def _exchange(self, blocking: Command | None, claim: Evaluation, wait: float) -> list[Any]:
-        connection = self._connection()
-        commands = [claim] if blocking is None else [blocking, claim]
-        self._idle.clear()
+        connection = self._take()
         try:
-            write(connection, pack(commands))
-            if blocking is not None and not connection.can_read(wait + self._answer_timeout):
-                raise redis.TimeoutError("no answer in time")
-            replies = [read_reply(connection) for _ in commands]
-        finally:
-            self._idle.set()
+            replies = self._exchange_on(connection, blocking, claim, wait)
+        except BaseException as error:
+            was_cut = self._let_go(lost=True)
+            if isinstance(error, DRIVER_ERRORS) or (was_cut and isinstance(error, Exception)):
+                self._client.refresh()
+                lost = redis.ConnectionError("the connection was given up") if was_cut else error
+                raise self._client.translated(lost) from error
+            raise
+        self._let_go(lost=False)
+        return replies
+
+    def _exchange_on(
+        self, connection: Connection, blocking: Command | None, claim: Evaluation, wait: float
+    ) -> list[Any]:
+        commands = [claim] if blocking is None else [blocking, claim]
+        write(connection, pack(commands))
+        if blocking is not None and not connection.can_read(wait + self._answer_timeout):
+            raise redis.TimeoutError("no answer in time")
+        replies = [read_reply(connection) for _ in commands]
         if isinstance(replies[-1], NoScriptError):
             replies[-1] = exchange_on(connection, pack_one(claim.by_source()), 1)[0]
         return replies
 
-    def _connection(self) -> Connection:
-        if self._opened is None:
+    def _take(self) -> Connection:
+        """The connection, for the caller's use until `_let_go`."""
+        with self._lock:
+            if self._opened is not None:
+                self._idle.clear()
+                return self._opened[1]
+        opened = self._open()
+        with self._lock:
+            self._opened = opened
+            self._idle.clear()
+        return opened[1]
+
+    def _open(self) -> tuple[Connections, Connection, int]:
+        try:
             connections = self._client.connections_for(self._queue)
             connection = connections.open()
+        except DRIVER_ERRORS as error:
+            self._client.refresh()
+            raise self._client.translated(error) from error
+        try:
             number = exchange_on(connection, pack([("CLIENT", "ID")]), 1)[0]
-            self._opened = (connections, connection, number if isinstance(number, int) else 0)
-        return self._opened[1]
+        except DRIVER_ERRORS as error:
+            connections.drop_own(connection)
+            raise self._client.translated(error) from error
+        return connections, connection, number if isinstance(number, int) else 0
+
+    def _let_go(self, *, lost: bool) -> bool:
+        """The connection is not in use any more, and of no use either where it was ``lost``. Whether it was cut."""
+        with self._lock:
+            was_cut, self._is_cut = self._is_cut, False
+            if lost or was_cut:
+                self._drop()
+            self._idle.set()
+        return was_cut
+
+    def _drop(self) -> None:
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            opened[0].drop_own(opened[1])
 
     def interrupt(self) -> None:
         """Make a waiting `ask` return soon: at once where the user may unblock connections, else when its wait is over."""
@@ -106,6 +142,9 @@ class Receiver:
 
     def close(self) -> None:
         """Let go of the connection: an `ask` that waits fails at once, the next one makes another."""
-        opened, self._opened = self._opened, None
-        if opened is not None:
-            opened[0].drop_own(opened[1])
+        with self._lock:
+            if self._idle.is_set():
+                self._drop()
+            elif self._opened is not None:
+                self._is_cut = True
+                self._opened[1].disconnect()

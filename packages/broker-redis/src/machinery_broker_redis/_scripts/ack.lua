@@ -11,7 +11,7 @@ for i = 1, count do
         lost[#lost + 1] = i - 1
     end
 end
-if #ARGV > count + 1 then
-    redis.call('HDEL', KEYS[2], unpack(ARGV, count + 2))
+for i = count + 2, #ARGV do
+    redis.call('HDEL', KEYS[2], ARGV[i])
 end
 return lost

@@ -73,14 +73,8 @@ class Sorter:
                 self._give_up_on(delivery, f"undecodable: {error}")
                 continue
             task = find(signature.name)
-            if task is None:
-                if signature.ignore_when_task_not_registered:
-                    self._patience.call(partial(self._origin.consumer.ack, [delivery]), "cannot acknowledge")
-                else:
-                    self._leave_to_others(delivery, signature, "is not registered here")
-                continue
-            if signature.chord_callback is not None:
-                self._leave_to_others(delivery, signature, "is a member of a chord, which this version cannot complete")
+            if task is None or signature.chord_callback is not None:
+                self._cannot_run(delivery, signature, is_registered=task is not None)
                 continue
             if signature.eta is not None and self._max_delay is not None and self._is_early(delivery, signature.eta):
                 continue
@@ -172,6 +166,14 @@ class Sorter:
         else:
             self._hooks.logger.error("a message of %s is dropped: %s: %r", self._origin.queue, reason, delivery.body)
             self._patience.call(partial(self._origin.consumer.ack, [delivery]), "cannot acknowledge")
+
+    def _cannot_run(self, delivery: Delivery, signature: Signature, *, is_registered: bool) -> None:
+        if is_registered:
+            self._leave_to_others(delivery, signature, "is a member of a chord, which this version cannot complete")
+        elif signature.ignore_when_task_not_registered:
+            self._patience.call(partial(self._origin.consumer.ack, [delivery]), "cannot acknowledge")
+        else:
+            self._leave_to_others(delivery, signature, "is not registered here")
 
     def _leave_to_others(self, delivery: Delivery, signature: Signature, why: str) -> None:
         """Another worker may be able to run it: give it back, later each time."""

@@ -78,7 +78,7 @@ class MemoryBroker(Broker):
     def consumer(self, queue: str, name: str) -> MemoryConsumer:  # noqa: ARG002 - nobody else could confuse consumers
         """A new consumer of ``queue``."""
         self._check_open()
-        made = MemoryConsumer(self._queues.queue(queue), self._queues.clock)
+        made = self._new_consumer(queue)
         self._consumers = [consumer for consumer in self._consumers if not consumer.is_closed]
         self._consumers.append(made)
         return made
@@ -134,6 +134,9 @@ class MemoryBroker(Broker):
         for consumer in self._consumers:
             consumer.close()
         self._consumers = []
+
+    def _new_consumer(self, queue: str) -> MemoryConsumer:
+        return MemoryConsumer(self._queues.queue(queue), self._queues.clock)
 
     def _check_open(self) -> None:
         if self._closed:

@@ -59,7 +59,7 @@ class SqliteBackend(Backend):
 
     @property
     def capabilities(self) -> BackendCapabilities:
-        """Constant. Other processes are seen within 50 ms, this one's threads at once."""
+        """Constant. Other processes are seen within 20 ms, this one's threads at once."""
         return CAPABILITIES
 
     @property
@@ -94,7 +94,7 @@ class SqliteBackend(Backend):
             return _records.load(connection, ids)
 
     def wait(self, ids: Sequence[str], timeout: float, interval: float = 0.5) -> list[TaskState | None]:
-        """Woken by this process's saves; another process's change of the file is noticed within 50 ms or ``interval``."""
+        """Woken by this process's saves; another process's change of the file is noticed within 20 ms or ``interval``."""
         deadline = time.monotonic() + timeout
         signal = self._database.neighbours.finished
         missing = list(ids)

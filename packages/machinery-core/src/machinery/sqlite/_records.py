@@ -105,7 +105,8 @@ def sweep(connection: sqlite3.Connection, expires: int) -> None:
     """Delete some records whose time is over; those that open groups keep live until ``expires``."""
     found = connection.execute(_EXPIRED, {"now": now_us(), "limit": SWEPT_AT_ONCE}).fetchall()
     connection.executemany(
-        "UPDATE machinery_records SET expires = ? WHERE task_uuid = ?", [(expires, uuid) for uuid, is_kept in found if is_kept]
+        "UPDATE machinery_records SET expires = ? WHERE task_uuid = ?",
+        [(expires, uuid) for uuid, is_kept in found if is_kept],
     )
     forget(connection, [uuid for uuid, is_kept in found if not is_kept])
 

@@ -18,6 +18,9 @@ E = TypeVar("E", bound=BaseException)
 PATIENCE = 15.0
 """Seconds after which what was expected is said not to come."""
 
+BETWEEN_LOOKS = 0.02
+"""Seconds between two looks for what no service announces."""
+
 QUIET = 0.3
 """Seconds of silence after which it is believed that nothing comes."""
 
@@ -67,12 +70,12 @@ def in_background(function: Callable[[], T]) -> Iterator[Callable[[], T]]:
         future.result(PATIENCE)
 
 
-def eventually(probe: Callable[[], T], *, patience: float = PATIENCE, pause: float = 0.02) -> T:
+def eventually(probe: Callable[[], T]) -> T:
     """What ``probe`` answers once that is true, for what no service announces."""
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + PATIENCE
     while not (answer := probe()):
-        assert time.monotonic() < deadline, f"it stayed {answer!r} for {patience} s"
-        time.sleep(pause)
+        assert time.monotonic() < deadline, f"it stayed {answer!r} for {PATIENCE} s"
+        time.sleep(BETWEEN_LOOKS)
     return answer
 
 

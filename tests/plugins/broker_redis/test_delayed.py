@@ -140,3 +140,24 @@ def test_the_key_of_delayed_tasks_is_configurable(redis_database: str, raw: Any)
 
     assert raw.zcard("later") == 1
     broker.close()
+
+
+def test_what_was_handed_back_for_later_is_listed_too(
+    broker: RedisBroker, consumer: RedisConsumer, another: Any
+) -> None:
+    broker.publish([Message(b"a", "tasks"), Message(b"b", "tasks"), Message(b"c", "more")])
+    one, two = consumer.receive(2, 1)
+    other = another("other", "more")
+    (three,) = other.receive(1, 1)
+    consumer.postpone([one], timedelta(minutes=3))
+    consumer.postpone([two], timedelta(minutes=1))
+    other.postpone([three], timedelta(minutes=2))
+    broker.publish([Message(body(4), "tasks", eta=soon(150))])
+
+    found = broker.delayed(9)
+
+    assert [(message.body, message.queue) for message in found] == [
+        (b"b", "tasks"), (b"c", "more"), (body(4), "tasks"), (b"a", "tasks"),
+    ]  # fmt: skip
+    assert [message.body for message in broker.delayed(2)] == [b"b", b"c"]
+    assert all(message.eta is not None and message.eta > soon(30) for message in found)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -195,24 +194,7 @@ def test_forgetting_what_is_not_there_is_no_error(backend: RedisBackend) -> None
 # -- waiting -----------------------------------------------------------------------------------------------------------
 
 
-Later = Callable[..., None]
-
-
-@pytest.fixture
-def later(backend: RedisBackend) -> Iterator[Later]:
-    """Makes a call after some seconds; at the end all have been made."""
-    timers: list[threading.Timer] = []
-
-    def start(seconds: float, *call: Any) -> None:
-        timers.append(threading.Timer(seconds, call[0], call[1:]))
-        timers[-1].start()
-
-    yield start
-    for timer in timers:
-        timer.join()
-
-
-def test_save_wakes_who_waits(backend: RedisBackend, later: Later) -> None:
+def test_save_wakes_who_waits(backend: RedisBackend, later: Any) -> None:
     backend.submit([pending("u1"), pending("u2")])
     later(0.2, backend.save, [success("u1"), success("u2", 6)])
     began = time.monotonic()
@@ -223,7 +205,7 @@ def test_save_wakes_who_waits(backend: RedisBackend, later: Later) -> None:
     assert [state and state.results for state in found] == [(TaskResult("int64", 6),), (TaskResult("int64", 5),)]
 
 
-def test_what_go_writes_is_seen_without_being_announced(backend: RedisBackend, raw: Any, later: Later) -> None:
+def test_what_go_writes_is_seen_without_being_announced(backend: RedisBackend, raw: Any, later: Any) -> None:
     backend.submit([pending()])
     later(0.2, raw.set, "u1", gos(state="FAILURE"))
     began = time.monotonic()
@@ -255,7 +237,7 @@ def test_waiting_for_no_time_looks_once(backend: RedisBackend) -> None:
     assert backend.wait([], 5) == []
 
 
-def test_a_thousand_are_waited_for(backend: RedisBackend, later: Later) -> None:
+def test_a_thousand_are_waited_for(backend: RedisBackend, later: Any) -> None:
     ids = [f"u{number}" for number in range(1000)]
     backend.submit([pending(uuid) for uuid in ids])
     for start in range(0, 1000, 100):
@@ -266,7 +248,7 @@ def test_a_thousand_are_waited_for(backend: RedisBackend, later: Later) -> None:
     assert all(state is not None and state.is_success for state in found)
 
 
-def test_many_threads_wait_at_once_and_one_after_the_other(backend: RedisBackend, later: Later) -> None:
+def test_many_threads_wait_at_once_and_one_after_the_other(backend: RedisBackend, later: Any) -> None:
     def rounds(thread: int) -> None:
         for number in range(5):
             uuid = f"u{thread}-{number}"
@@ -285,7 +267,7 @@ def test_many_threads_wait_at_once_and_one_after_the_other(backend: RedisBackend
     assert results == [True] * 60
 
 
-def test_a_resubmitted_task_is_waited_for_anew(backend: RedisBackend, later: Later) -> None:
+def test_a_resubmitted_task_is_waited_for_anew(backend: RedisBackend, later: Any) -> None:
     for number in range(3):
         backend.submit([pending()])
         later(0.05, backend.save, [success(value=number)])
@@ -294,7 +276,7 @@ def test_a_resubmitted_task_is_waited_for_anew(backend: RedisBackend, later: Lat
         assert found.results == (TaskResult("int64", number),)
 
 
-def test_databases_do_not_hear_each_other(backend: RedisBackend, redis_url: str, later: Later) -> None:
+def test_databases_do_not_hear_each_other(backend: RedisBackend, redis_url: str, later: Any) -> None:
     other = RedisBackend.from_url(f"{redis_url}/1", Config())
     backend.submit([pending("shared")])
     later(0.1, other.save, [success("shared")])
@@ -308,7 +290,7 @@ def test_databases_do_not_hear_each_other(backend: RedisBackend, redis_url: str,
     other.close()
 
 
-def test_who_may_not_subscribe_looks_instead(redis_database: str, raw: Any, later: Later) -> None:
+def test_who_may_not_subscribe_looks_instead(redis_database: str, raw: Any, later: Any) -> None:
     raw.execute_command("ACL SETUSER", "deaf", "on", ">pw", "allkeys", "+@all", "resetchannels")
     try:
         backend = RedisBackend.from_url(redis_database.replace("redis://", "redis://deaf:pw@"), Config())

@@ -48,9 +48,9 @@ def through_proxy(redis_database: str, config: Any) -> Iterator[tuple[RedisBroke
         broker.close()
 
 
-def test_a_waiting_receive_is_woken_by_a_publish(broker: RedisBroker, consumer: RedisConsumer) -> None:
+def test_a_waiting_receive_is_woken_by_a_publish(broker: RedisBroker, consumer: RedisConsumer, later: Any) -> None:
     consumer.receive(1, 0)
-    threading.Timer(0.2, publish, [broker, b"one"]).start()
+    later(0.2, publish, broker, b"one")
     began = time.monotonic()
 
     found = consumer.receive(10, 5)
@@ -322,10 +322,12 @@ def test_a_settlement_whose_answer_was_lost_may_be_made_again(
         consumer.close()
 
 
-def test_reset_makes_a_waiting_receive_fail_and_the_next_one_work(broker: RedisBroker, consumer: RedisConsumer) -> None:
+def test_reset_makes_a_waiting_receive_fail_and_the_next_one_work(
+    broker: RedisBroker, consumer: RedisConsumer, later: Any
+) -> None:
     publish(broker, b"0")
     (held,) = consumer.receive(1, 1)
-    threading.Timer(0.1, consumer.reset).start()
+    later(0.1, consumer.reset)
     began = time.monotonic()
 
     with pytest.raises(BrokerUnavailable):
@@ -340,9 +342,9 @@ def test_reset_makes_a_waiting_receive_fail_and_the_next_one_work(broker: RedisB
 # -- the end -----------------------------------------------------------------------------------------------------------
 
 
-def test_stop_ends_a_waiting_receive_at_once(broker: RedisBroker, consumer: RedisConsumer) -> None:
+def test_stop_ends_a_waiting_receive_at_once(broker: RedisBroker, consumer: RedisConsumer, later: Any) -> None:
     consumer.receive(1, 0)
-    threading.Timer(0.1, consumer.stop).start()
+    later(0.1, consumer.stop)
     began = time.monotonic()
 
     assert consumer.receive(1, 5) == []
@@ -429,3 +431,41 @@ def test_thousands_of_dead_letters_are_requeued_in_order(broker: RedisBroker, co
 
     assert broker.requeue_dead("tasks") == 2500
     assert sorted(int(message.body) for message in broker.pending("tasks", 9999)) == list(range(2500))
+
+
+def test_a_very_short_wait_is_short(consumer: RedisConsumer) -> None:
+    began = time.monotonic()
+
+    for _ in range(5):
+        assert consumer.receive(1, 0.0004) == []
+
+    assert time.monotonic() - began < 2  # Redis looks every tenth of a second whose time is over
+
+
+def test_resets_never_mix_up_answers(broker: RedisBroker, consumer: RedisConsumer) -> None:
+    ended = threading.Event()
+
+    def reset() -> None:
+        while not ended.wait(0.003):
+            consumer.reset()
+
+    resetting = threading.Thread(target=reset)
+    resetting.start()
+    received: list[bytes] = []
+    try:
+        for number in range(300):
+            publish(broker, b"%d" % number)
+            assert broker.dead("tasks", 1) == []
+            deadline = time.monotonic() + 10
+            while len(received) <= number and time.monotonic() < deadline:
+                try:
+                    found = consumer.receive(5, 1)
+                except BrokerUnavailable:
+                    continue
+                assert consumer.ack(found) == []
+                received += bodies(found)
+    finally:
+        ended.set()
+        resetting.join()
+
+    assert [int(body) for body in received] == list(range(300))

@@ -138,17 +138,15 @@ def test_what_go_triggered_is_not_claimed(backend: RedisBackend, raw: Any) -> No
     assert not backend.claim_chord("group_1", "u1")
 
 
-def test_the_mutex_of_gos_workers_is_waited_for(backend: RedisBackend, raw: Any) -> None:
+def test_the_mutex_of_gos_workers_is_waited_for(backend: RedisBackend, raw: Any, later: Any) -> None:
     backend.create_group(group(), CALLBACK)
     raw.set("TriggerChordMutex", "a Go worker's", nx=True, px=8000)
-    release = threading.Timer(0.3, raw.delete, ["TriggerChordMutex"])
-    release.start()
+    later(0.3, raw.delete, "TriggerChordMutex")
     began = time.monotonic()
 
     assert backend.claim_chord("group_1", "u1")
 
     assert 0.25 < time.monotonic() - began < 1.5
-    release.join()
 
 
 @pytest.mark.parametrize(("triggered", "claimed"), [(False, True), (True, False)], ids=["not triggered", "triggered"])

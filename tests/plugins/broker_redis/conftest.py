@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -71,3 +72,17 @@ def another(broker: RedisBroker) -> Iterator[Callable[..., RedisConsumer]]:
     yield make
     for consumer in made:
         consumer.close()
+
+
+@pytest.fixture
+def later() -> Iterator[Callable[..., None]]:
+    """Makes a call after some seconds; at the end all have been made. Name it last, so that it ends first."""
+    timers: list[threading.Timer] = []
+
+    def start(seconds: float, *call: Any) -> None:
+        timers.append(threading.Timer(seconds, call[0], call[1:]))
+        timers[-1].start()
+
+    yield start
+    for timer in timers:
+        timer.join()

@@ -189,11 +189,11 @@ def test_a_restart_loses_nothing_that_is_on_loan(redis_server: RedisServer, kill
         consumer.close()
 
 
-def test_a_receive_that_waits_notices_that_redis_died(redis_server: RedisServer) -> None:
+def test_a_receive_that_waits_notices_that_redis_died(redis_server: RedisServer, later: Any) -> None:
     with plugins(redis_server.url, Config()) as (broker, _, _):
         consumer = broker.consumer("tasks", "me")
         consumer.receive(1, 0)
-        threading.Timer(0.2, redis_server.kill).start()
+        later(0.2, redis_server.kill)
         began = time.monotonic()
 
         with pytest.raises(BrokerUnavailable):
@@ -203,7 +203,7 @@ def test_a_receive_that_waits_notices_that_redis_died(redis_server: RedisServer)
         consumer.close()
 
 
-def test_all_connections_in_use_is_unavailable_at_once_or_after_waiting(redis_database: str) -> None:
+def test_all_connections_in_use_is_unavailable_at_once_or_after_waiting(redis_database: str, later: Any) -> None:
     options = {"max_active": 1, "wait": False, "read_timeout": 0.3}
     backend = RedisBackend.from_url(redis_database, Config(sections={"redis": options}))
     lent = backend._client.connections().lend()
@@ -216,7 +216,7 @@ def test_all_connections_in_use_is_unavailable_at_once_or_after_waiting(redis_da
     waiting = RedisBackend.from_url(redis_database, Config(sections={"redis": options | {"wait": True}}))
     connections = waiting._client.connections()
     lent = connections.lend()
-    threading.Timer(0.1, connections.take_back, [lent]).start()
+    later(0.1, connections.take_back, lent)
     assert waiting.load(["u1"]) == [None]
     lent = connections.lend()
     with pytest.raises(BackendUnavailable, match="max_active"):
