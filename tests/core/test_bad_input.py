@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from machinery import Arg, Server, Signature, State, TaskFailed
+from machinery import Arg, Chain, Server, Signature, State, TaskFailed, chain
 from machinery.abc import Message
-from machinery.errors import ConfigError, EncodeError, UnknownScheme
+from machinery.errors import ConfigError, EncodeError, UnknownScheme, WorkflowError
 from machinery.wire import encode_signature
 from tests.interop.eventually import eventually
 
@@ -186,6 +186,140 @@ def test_odd_retry_counts_are_survived(server: Server, retries: int) -> None:
         with pytest.raises(TaskFailed):
             server.result("task_1").get(timeout=10)
         assert add_still_works(server)
+
+
+FAR = [float("nan"), float("inf"), float("-inf"), 1e12, -1e12, 1e300, "soon", [1]]
+
+
+@pytest.mark.parametrize("span", FAR, ids=repr)
+@pytest.mark.parametrize("option", ["countdown", "expires"])
+def test_a_span_that_leads_nowhere_is_refused_where_it_is_written(server: Server, option: str, span: Any) -> None:
+    task = server.registry.find("add")
+    assert task is not None
+    with pytest.raises(EncodeError, match=f"the option {option} is "):
+        task.options(**{option: span})  # type: ignore[arg-type]
+    with pytest.raises(EncodeError, match=f"the option {option} is "):
+        server.register_task("other", print, **{option: span})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("span", [float("nan"), float("inf"), "soon"])
+def test_a_retry_timeout_and_a_time_limit_are_spans(server: Server, span: Any) -> None:
+    with pytest.raises(EncodeError, match="the option retry_timeout is "):
+        server.register_task("other", print, retry_timeout=span)
+    with pytest.raises(ConfigError, match="the soft_time_limit of other is "):
+        server.register_task("other", print, soft_time_limit=span)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "complaint"),
+    [
+        ("headers", 5, "the headers of a task are 5, not a mapping"),
+        ("headers", {5: "x"}, "the headers of a task have the key 5"),
+        ("on_success", 5, "the option on_success is 5"),
+        ("on_error", "x", "the on_error of add holds a str"),
+        ("queue", 5, "the routing_key of 'add' is 5, not a string"),
+        ("queue", "\udcff", "the routing_key of 'add' is .* lone surrogate"),
+    ],
+)
+def test_an_option_of_another_type_is_named(server: Server, option: str, value: Any, complaint: str) -> None:
+    task = server.registry.find("add")
+    assert task is not None
+    with pytest.raises(EncodeError, match=complaint):
+        task.options(**{option: value}).send(1, 2)  # type: ignore[arg-type]
+    assert server.pending_tasks() == []
+
+
+@pytest.mark.parametrize("field", ["uuid", "routing_key", "group_uuid", "broker_message_group_id"])
+def test_an_id_or_a_queue_that_utf8_cannot_say_is_refused(server: Server, field: str) -> None:
+    with pytest.raises(EncodeError, match=f"the {field} of 'add' is .* lone surrogate"):
+        Signature("add", [1, 2], **{field: "a\ud800"})  # type: ignore[arg-type]
+    with pytest.raises(EncodeError, match=f"the {field} of 'add' is .* lone surrogate"):
+        server.send_task(Signature("add", [1, 2]).with_(**{field: "a\ud800"}))
+    with pytest.raises(EncodeError, match=f"the {field} of 'add' is 5, not a string"):
+        Signature("add", [1, 2], **{field: 5})  # type: ignore[arg-type]
+    assert server.pending_tasks() == []
+
+
+def test_a_name_that_utf8_cannot_say_is_refused(server: Server) -> None:
+    with pytest.raises(EncodeError, match="lone surrogate"):
+        Signature("\ud800")
+    with pytest.raises(EncodeError, match="the id of a task is .* lone surrogate"):
+        server.result("\ud800")
+    with pytest.raises(EncodeError, match="the queue is .* lone surrogate"):
+        server.pending_tasks("\ud800")
+
+
+def test_an_id_and_a_queue_of_other_letters_are_fine(server: Server) -> None:
+    with server.new_worker("test", 1, ["schläge"]):
+        assert server.send_task(Signature("add", [1, 2], uuid="ü", routing_key="schläge")).get(timeout=10) == 3
+
+
+@pytest.mark.parametrize("args", [5, "abc", b"abc", {"a": 1}], ids=repr)
+def test_the_args_of_a_signature_are_a_list(args: Any) -> None:
+    with pytest.raises(EncodeError, match="the args of t are .*, not a list of values"):
+        Signature("t", args)
+
+
+def test_the_args_of_a_signature_may_come_from_any_iterable() -> None:
+    assert Signature("t", iter([1])).args == Signature("t", (1,)).args
+    assert Signature("t", None).args == ()
+
+
+@pytest.mark.parametrize(("headers", "complaint"), [(5, "5, not a mapping"), ({5: 1}, "key 5, which is not a string")])
+def test_the_headers_of_a_signature_are_a_mapping_of_names(headers: Any, complaint: str) -> None:
+    with pytest.raises(EncodeError, match=f"the headers of t .*{complaint}"):
+        Signature("t", headers=headers)
+
+
+@pytest.mark.parametrize("field", ["on_success", "on_error"])
+def test_the_successors_of_a_signature_are_a_list(field: str) -> None:
+    with pytest.raises(EncodeError, match=f"the {field} of t is a Signature, not a list of signatures"):
+        Signature("t", **{field: Signature("u")})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("what", [5, None, "abc", ["abc"], [[Signature("t")]], []], ids=repr)
+def test_a_chain_is_made_of_signatures(what: Any) -> None:
+    with pytest.raises(WorkflowError):
+        chain(what)
+    with pytest.raises(WorkflowError):
+        Chain(what)
+
+
+@pytest.mark.parametrize("what", ["x", None, 5], ids=repr)
+def test_what_is_no_signature_cannot_be_sent(server: Server, what: Any) -> None:
+    with pytest.raises(EncodeError, match=f"{what!r} is no signature"):
+        server.send_task(what)
+    with pytest.raises(EncodeError, match=f"{what!r} is no signature"):
+        server.send_tasks([Signature("add", [1, 2]), what])
+    with pytest.raises(EncodeError, match=f"the signatures are {what!r}; they must be a list"):
+        server.send_tasks(what)
+    with pytest.raises(WorkflowError, match=f"send_chain takes a Chain, not {what!r}"):
+        server.send_chain(what)
+    assert server.pending_tasks() == []
+
+
+def test_a_pre_task_handler_gives_a_signature_or_nothing(server: Server) -> None:
+    server.set_pre_task_handler(lambda _: "x")  # type: ignore[arg-type, return-value]
+    with pytest.raises(EncodeError, match="the pre-task handler returned 'x'"):
+        server.send_task(Signature("add", [1, 2]))
+
+
+@pytest.mark.parametrize("queues", ["abc", b"abc", 5, [], [""], [5], ["\ud800"]], ids=repr)
+def test_the_queues_of_a_worker_are_a_list_of_names(server: Server, queues: Any) -> None:
+    with pytest.raises(ConfigError, match="queue"):
+        server.new_worker("w", 1, queues)
+
+
+@pytest.mark.parametrize("queue", ["", 5, None])
+def test_the_queue_of_a_worker_has_a_name(server: Server, queue: Any) -> None:
+    with pytest.raises(ConfigError, match="a queue of a worker is "):
+        server.new_custom_queue_worker("w", 1, queue)
+
+
+@pytest.mark.parametrize("ids", ["abc", 5])
+def test_the_ids_of_dead_letters_are_a_list(server: Server, ids: Any) -> None:
+    with pytest.raises(EncodeError, match=f"the ids are {ids!r}; they must be a list"):
+        server.requeue_dead_tasks(ids=ids)
 
 
 def test_an_error_text_with_lone_surrogates_is_stored(server: Server) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from machinery import Server
+from machinery import Reject, Server, __version__
 from machinery._cli import main
 from machinery.abc import Finding, Message
 from machinery.errors import BackendUnavailable, BrokerUnavailable
@@ -115,6 +115,15 @@ def test_send_says_that_the_task_failed_or_did_not_end_in_time(
     assert "TaskFailed" in errors
 
 
+@pytest.mark.parametrize("line", ["add --wait 10 1 2", "add 1 --wait 10 2", "--wait 10 add 1 2", "add 1 2 --wait 10"])
+def test_options_may_stand_anywhere(machinery: Run, application: str, server: Server, line: str) -> None:
+    server.register_task("add", lambda a, b: a + b)
+    with server.new_worker("test", 1):
+        status, output, _ = machinery("send", application, *line.split())
+    assert status == 0
+    assert json.loads(output.splitlines()[-1]) == 3
+
+
 def test_send_refuses_a_wrong_call(machinery: Run, application: str) -> None:
     status, _, errors = machinery("send", application, "add", "one", "2")
     assert status == 1
@@ -171,11 +180,24 @@ def test_dead_letters_are_listed_requeued_and_purged(machinery: Run, application
     assert "undecodable" in output
     assert "b'nonsense'" in output
 
-    assert machinery("requeue", application, first)[1] == "1 put back\n"
+    status, output, errors = machinery("requeue", application, first, "no-such-letter")
+    assert (status, output) == (1, "1 put back\n")
+    assert errors == "machinery: no dead letter has the id no-such-letter\n"
     assert machinery("purge", application)[1] == "1 deleted\n"
     assert machinery("purge", application, "--dead")[1] == "1 deleted\n"
     assert machinery("requeue", application)[1] == "0 put back\n"
     assert machinery("dead", application)[1] == ""
+
+
+def test_a_dead_letter_that_can_be_read_shows_its_call(machinery: Run, application: str, server: Server) -> None:
+    @server.task
+    def bad(number: int) -> None:
+        raise Reject("no good")
+
+    with server.new_worker("test", 1):
+        sent = bad.send(7)
+        eventually(server.dead_tasks)
+    assert f"no good: {sent.uuid} bad(7)\n" in machinery("dead", application)[1]
 
 
 def test_doctor_says_what_it_found(machinery: Run, application: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,19 +240,103 @@ def test_a_target_that_names_no_server_is_wrong_use(
     assert complaint in errors
 
 
+BROKEN = """
+import json
+
+
+def configure():
+    json.loads("{")
+
+
+configure()
+"""
+
+
+def test_a_module_that_fails_is_blamed_on_its_own_line(machinery: Run, tmp_path: Path) -> None:
+    (tmp_path / "failing_application.py").write_text(BROKEN, "utf-8")
+    (tmp_path / "outer_application.py").write_text("\n\nimport failing_application", "utf-8")
+    (tmp_path / "misspelt_application.py").write_text("x = 1\ny = = 2", "utf-8")
+    (tmp_path / "lacking_application.py").write_text("\nimport no_such_dependency", "utf-8")
+    (tmp_path / "misconfigured_application.py").write_text(
+        "from machinery import Server\nserver = Server.from_url('nonsense://')", "utf-8"
+    )
+    for module, place in {
+        "failing_application": "failing_application.py:6",
+        "outer_application": "failing_application.py:6",
+        "misspelt_application": "misspelt_application.py:2",
+        "lacking_application": "lacking_application.py:2",
+        "misconfigured_application": "misconfigured_application.py:2",
+    }.items():
+        status, _, errors = machinery("pending", f"{module}:server")
+        assert status == 2
+        assert errors.endswith(f"({tmp_path / place})\n")
+        assert "Traceback" not in errors
+
+
+def test_a_worker_that_logs_everything_shows_the_traceback(application: str, tmp_path: Path) -> None:
+    (tmp_path / "failing_application.py").write_text(BROKEN, "utf-8")
+    command = [sys.executable, "-m", "machinery", "worker", "failing_application:server"]
+    for more, shown in (([], False), (["-l", "debug"], True), (["-l", "debug", "-p", "2"], True)):
+        ended = subprocess.run([*command, *more], cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False)
+        assert ended.returncode == 2
+        assert ("in configure" in ended.stderr) is shown
+
+
 def test_a_server_may_be_nested_and_a_url_is_one_without_tasks(machinery: Run) -> None:
     assert machinery("pending", "application_of_cli:Nested.server")[0] == 0
     assert machinery("pending", "memory://")[0] == 0
 
 
+BAD_BYTES = os.fsdecode(b"\xff")
+
+
 @pytest.mark.parametrize(
-    "arguments", [[], ["nonsense"], ["pending"], ["worker", "app:server", "-c", "-1"], ["pending", "a:b", "-n", "x"]]
+    "arguments",
+    [
+        [],
+        ["nonsense"],
+        ["pending"],
+        ["worker", "app:server", "-c", "-1"],
+        ["worker", "app:server", "-p", "0"],
+        ["worker", "app:server", "-q", BAD_BYTES],
+        ["pending", "a:b", "-n", "x"],
+        ["pending", "a:b", "-n", "9" * 5000],
+        ["pending", "a:b", "-q", BAD_BYTES],
+        ["result", "a:b", BAD_BYTES],
+        ["result", "a:b", "task_1", "--wait", "nan"],
+        ["requeue", "a:b", BAD_BYTES],
+        ["send", "a:b", "add", "--countdown", "nan"],
+        ["send", "a:b", "add", "--countdown", "inf"],
+        ["send", "a:b", "add", "--countdown", "1e15"],
+        ["send", "a:b", "add", "--countdown", "1e12"],
+        ["send", "a:b", "add", "--countdown", "-1"],
+        ["send", "a:b", "add", "--countdown", "soon"],
+        ["send", "a:b", "add", "-q", BAD_BYTES],
+        ["send", "a:b", BAD_BYTES],
+        ["send", "a:b", "add", BAD_BYTES],
+    ],
 )
 def test_wrong_use_is_explained(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(arguments)
     assert caught.value.code == 2
     assert "usage: machinery" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments", [["worker", "memory://", "-q", ""], ["worker", "memory://", "-q", "a", "-q", "a"]]
+)
+def test_queues_that_are_none_are_a_wrong_configuration(machinery: Run, arguments: list[str]) -> None:
+    status, _, errors = machinery(*arguments)
+    assert status == 2
+    assert errors.splitlines()[-1].startswith("machinery: ConfigError: a queue ")
+
+
+def test_the_version_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"machinery {__version__}\n"
 
 
 @pytest.mark.parametrize(

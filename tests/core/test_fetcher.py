@@ -243,14 +243,40 @@ def test_leases_count_from_the_oldest_delivery(
     assert parts.fetcher._lease_ends > end
 
 
-def test_what_cannot_be_handed_back_is_reported(
+def test_what_cannot_be_handed_back_is_reported_and_handed_back_when_the_service_is_there_again(
     parts: Parts, journal: Journal, caplog: pytest.LogCaptureFixture
 ) -> None:
+    # Given a broker that is away in the moment of the hand-back
     runs = parts.send_and_receive([Signature("noop")])
     journal.fail("nack", BrokerUnavailable("away"))
     parts.fetcher.hand_back(runs)
-    assert "come back by their leases" in caplog.text
+    assert "cannot be handed back yet" in caplog.text
     assert not parts.fetcher.held
+    assert len(parts.fetcher.debts) == 1
+
+    # When the keeper comes round
+    parts.fetcher.debts.pay()
+
+    # Then it is delivered again, although this consumer still lives
+    assert len(parts.fetcher.debts) == 0
+    assert [run.signature.name for run in parts.receive()] == ["noop"]
+
+
+def test_a_run_that_was_lost_and_comes_back_while_it_runs_is_held_again(parts: Parts, journal: Journal) -> None:
+    # Given a run whose lease ran out while it runs
+    (run,) = parts.send_and_receive([Signature("noop")])
+    assert parts.fetcher.lost([run.delivery]) == 1
+    assert not parts.fetcher.held
+
+    # When its message comes back to us
+    again = delivery_of(run.delivery.body, redelivered=True)
+    assert parts.fetcher._sorter.sort_out([again], 0) == []
+
+    # Then it is waited for and kept ours like any other, whatever the service says of the delivery that was lost
+    assert list(parts.fetcher.held) == [run]
+    assert again in parts.fetcher.deliveries()
+    assert parts.fetcher.lost([run.delivery]) == 0
+    assert list(parts.fetcher.held) == [run]
 
 
 def test_an_adopted_delivery_is_kept_ours_and_handed_back_with_its_run(parts: Parts, journal: Journal) -> None:

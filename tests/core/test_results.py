@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -64,6 +66,16 @@ def test_a_wait_that_ends_first_is_an_error_that_says_how_long_it_was(server: Se
         result.get(timeout=0.01)
     with pytest.raises(TimeoutError):
         result.get(timeout=0)
+
+
+@pytest.mark.parametrize("seconds", [float("nan"), -1, "soon", timedelta(seconds=1)], ids=repr)
+@pytest.mark.parametrize("what", ["timeout", "interval"])
+def test_a_wait_is_a_number_of_seconds(server: Server, what: str, seconds: Any) -> None:
+    complaint = f"{what} is .*; it must be a number of seconds from 0 on, or None"
+    with pytest.raises(ValueError, match=complaint):
+        server.send_task(Signature("made")).get(**{what: seconds})
+    with pytest.raises(ValueError, match=complaint):
+        server.send_chain(chain(Signature("made"))).get(**{what: seconds})
 
 
 def test_a_task_without_a_record_is_not_found(server: Server) -> None:

@@ -55,6 +55,33 @@ def test_a_configuration_without_a_broker_is_refused() -> None:
         Server.from_url("nonsense://")
 
 
+@pytest.mark.parametrize(
+    "given", [("redis://localhost",), (Config(), "redis://localhost"), (Config(), MemoryBroker(), "redis://localhost")]
+)
+def test_a_url_in_the_place_of_a_service_is_refused(given: tuple[Any, ...]) -> None:
+    with pytest.raises(ConfigError, match="for URLs there is Server.from_url"):
+        Server(*given)
+
+
+@pytest.mark.parametrize(
+    ("key", "complaint"),
+    [
+        ("bogus", "unknown key 'bogus'"),
+        ("defaultqueue", "'defaultqueue'.*'default_queue'"),
+        ("broker", "unknown key 'broker'"),
+    ],
+)
+def test_a_setting_that_there_is_not_is_refused_by_name(key: str, complaint: str) -> None:
+    with pytest.raises(ConfigError, match=f"Server.from_url: .*{complaint}"):
+        Server.from_url("memory://", **{key: "x"})
+
+
+def test_a_task_may_be_retried_for_a_list_of_errors() -> None:
+    task = Server.from_url("memory://").register_task("t", print, retry_for=[OSError], no_retry_for=FileExistsError)
+    assert task.run_options.retry_for == (OSError,)
+    assert task.run_options.no_retry_for == (FileExistsError,)
+
+
 def test_closing_lets_go_of_what_the_server_built_and_of_nothing_that_was_injected() -> None:
     built = Server.from_url("memory://")
     built.close()

@@ -335,3 +335,22 @@ def test_it_ends_when_it_is_told_to_in_the_middle_of_a_batch(parts: Parts, journ
     parts.settler.finished(run)
     thread.join(10)
     assert not thread.is_alive()
+
+
+def test_a_successor_that_has_begun_is_not_sent_again_when_the_answer_to_sending_it_was_lost(
+    parts: Parts, server: Server, journal: Journal, backend: ObservedBackend
+) -> None:
+    # Given a task whose successor is sent, has run, and the sender never heard of it
+    follower = Signature("good", uuid="task_follower")
+    (run,) = parts.run([Signature("good", on_success=[follower])])
+    journal.fail("publish", BrokerUnavailable("the answer was lost"))
+    journal.pause("publish", lambda: backend.save([TaskState("task_follower", "good", State.SUCCESS, ())]))
+
+    # When the task is settled
+    parts.settler.settle([run])
+
+    # Then the finished record stays, and the successor is not published a second time
+    assert len(journal.of("publish")) == 1
+    (state,) = backend.load(["task_follower"])
+    assert state is not None
+    assert state.is_success

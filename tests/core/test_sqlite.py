@@ -187,8 +187,8 @@ def test_a_missing_folder_is_an_outage_that_ends_when_it_is_made(tmp_path: Path)
         each.close()
 
 
-def test_a_file_of_a_newer_release_is_left_alone(options: SqliteOptions, path: Path) -> None:
-    SqliteBroker(options).publish([message("old")])
+def test_a_file_of_a_newer_release_is_left_alone(broker: SqliteBroker, options: SqliteOptions, path: Path) -> None:
+    broker.publish([message("old")])
     with looking_into(path) as connection:
         connection.execute("UPDATE machinery_schema SET version = ?", (VERSION + 1,))
     newer = SqliteBroker(options)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import fields
 from typing import assert_type
 
 import pytest
 
 from machinery import AsyncResult, Server, Signature, Task, TaskContext
+from machinery._task_options import RegisterOptions, RunOptions, SendOptions, TaskOptions
 from machinery.errors import EncodeError
 
 server = Server.from_url("memory://")
@@ -69,6 +71,25 @@ def test_a_wrong_call_is_an_error_for_the_type_checker_and_when_sent() -> None:
         add.send(1)  # type: ignore[call-arg]
     with pytest.raises(EncodeError, match="too many positional arguments"):
         add.signature(1, 2, 3)  # type: ignore[call-arg]
+
+
+def test_an_option_there_is_not_or_of_another_type_is_an_error_for_the_type_checker_and_when_written() -> None:
+    with pytest.raises(TypeError, match="unknown task option 'bogus'"):
+        add.options(bogus=1)  # type: ignore[call-arg]
+    with pytest.raises(EncodeError, match="the option countdown is 'x'"):
+        add.options(countdown="x")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="unknown task option 'soft_time_limit'"):
+        add.options(soft_time_limit=1)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="unknown task option 'bogus'"):
+        server.register_task("other", print, bogus=1)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="unknown task option 'bogus'"):
+        server.task(bogus=1)(print)  # type: ignore[call-overload]
+
+
+def test_every_option_has_a_type() -> None:
+    assert set(SendOptions.__annotations__) == {field.name for field in fields(TaskOptions)}
+    own = set(RegisterOptions.__annotations__) - set(SendOptions.__annotations__)
+    assert own == {field.name for field in fields(RunOptions)}
 
 
 def test_a_task_has_its_parameters_in_its_type() -> None:

@@ -33,6 +33,14 @@ from tests.interop.eventually import eventually
 QUEUE = "machinery_tasks"
 
 
+@pytest.mark.parametrize(("count", "said"), [(0, "0 tasks: "), (1, "1 task: t0"), (2, "2 tasks: t0, t1")])
+def test_a_worker_says_what_it_can_run(server: Server, caplog: pytest.LogCaptureFixture, count: int, said: str) -> None:
+    server.register_tasks({f"t{number}": print for number in range(count)})
+    with server.new_worker("test", 1):
+        pass
+    assert f"starts with {said}" in [record.message.partition("> ")[2] for record in caplog.records]
+
+
 def test_a_task_runs_and_its_result_is_stored(server: Server) -> None:
     @server.task
     def add(a: int, b: int) -> int:

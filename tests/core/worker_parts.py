@@ -14,6 +14,7 @@ from machinery._worker._fetcher import Fetcher
 from machinery._worker._hooks import Hooks
 from machinery._worker._keeper import Keeper
 from machinery._worker._patience import Patience
+from machinery._worker._quarantine import Quarantine
 from machinery._worker._run import Run
 from machinery._worker._settler import Settler
 from machinery.abc import Delivery
@@ -46,6 +47,7 @@ class Parts:
             patience=self.patience,
             may_consume=lambda: True,
             config=self.config,
+            quarantine=Quarantine(),
         )
         self.keeper = Keeper([self.fetcher], self.executor, self.hooks)
 

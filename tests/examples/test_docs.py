@@ -12,7 +12,8 @@ import pytest
 
 import machinery
 from machinery import AsyncResult, Config, Server, Task, Worker, _cli, errors
-from machinery._task import RunOptions, TaskContext, TaskOptions
+from machinery._task import TaskContext
+from machinery._task_options import RunOptions, TaskOptions
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

@@ -30,6 +30,11 @@ def is_required(service: str) -> bool:
     return service in _names_in(REQUIRED_VARIABLE)
 
 
+def is_asked_for(source: str) -> bool:
+    """Whether ``source`` is among the only ones to ask."""
+    return source in _names_in(SOURCES_VARIABLE)
+
+
 def missing(service: str, why: str) -> NoReturn:
     """Skip the test that lacks ``service``, or fail it where the service is required."""
     if is_required(service):

@@ -11,8 +11,11 @@ from machinery.abc import Config
 from machinery.testing import BrokerContract
 from machinery_broker_redis import RedisBroker
 from tests.contracts.made import Made
-from tests.services.chain import obtained
+from tests.services.chain import is_asked_for, is_required, obtained
 from tests.services.redis import from_container
+
+if not is_asked_for("testcontainers") and not is_required("docker"):
+    pytest.skip("needs containers, which `make test-docker` asks for", allow_module_level=True)
 
 pytestmark = pytest.mark.testcontainers
 

@@ -129,9 +129,9 @@ class RedisBroker(Broker):
             return self._config.default_queue
 
     def purge(self, queue: str) -> int:
-        """Delete the queue's list."""
+        """Delete the queue's list, and the set of what was handed back for later."""
         self._client.check_open()
-        return int(self._client.run(script("purge"), (queue,)))
+        return int(self._client.run(script("purge"), (queue, queue_keys(queue).postponed)))
 
     # -------------------------------------------------------------------------------------------------- dead letters
 

@@ -68,23 +68,24 @@ class Client:
         """The reply of a script. Raises what its error reply means."""
         return self.ask([Evaluation(script, tuple(keys), arguments)])[0]
 
-    def ask(self, commands: Sequence[Command | Evaluation]) -> list[Any]:
+    def ask(self, commands: Sequence[Command | Evaluation], within: float | None = None) -> list[Any]:
         """Like `send`, but raises what the first error reply means."""
-        replies = self.send(commands)
+        replies = self.send(commands, within)
         for reply in replies:
             if isinstance(reply, Exception):
                 raise self.translated(reply)
         return replies
 
-    def send(self, commands: Sequence[Command | Evaluation]) -> list[Any]:
+    def send(self, commands: Sequence[Command | Evaluation], within: float | None = None) -> list[Any]:
         """The replies to many commands in one round trip (to each server concerned). Error replies stand among them.
 
-        Each command has its key first. Those for keys of one cluster slot are carried out in the order given.
+        Each command has its key first. Those for keys of one cluster slot are carried out in the order given. ``within``:
+        seconds in which each reply has to begin, where that is less than what is configured.
         """
         self.check_open()
         replies: list[Any] = []
         for start in range(0, len(commands), AT_ONCE):
-            replies += self._send_some(commands[start : start + AT_ONCE])
+            replies += self._send_some(commands[start : start + AT_ONCE], within)
         return replies
 
     def send_packed(self, packed: bytes) -> Any:
@@ -92,22 +93,24 @@ class Client:
         try:
             return self.connections().exchange(packed, 1)[0]
         except DRIVER_ERRORS as error:
-            raise self.translated(error) from error
+            raise self.translated(error) from None
 
-    def _send_some(self, commands: Sequence[Command | Evaluation]) -> list[Any]:
-        return self._send_over(self.connections, commands)
+    def _send_some(self, commands: Sequence[Command | Evaluation], within: float | None) -> list[Any]:
+        return self._send_over(self.connections, commands, within)
 
-    def _send_over(self, connections: Callable[[], Connections], commands: Sequence[Command | Evaluation]) -> list[Any]:
+    def _send_over(
+        self, connections: Callable[[], Connections], commands: Sequence[Command | Evaluation], within: float | None
+    ) -> list[Any]:
         try:
             over = connections()
-            replies = over.exchange(pack(commands), len(commands))
+            replies = over.exchange(pack(commands), len(commands), within)
             unseen = [at for at, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
             if unseen:
                 packed = b"".join([pack_one(_by_source(commands[at])) for at in unseen])
-                for at, reply in zip(unseen, over.exchange(packed, len(unseen)), strict=True):
+                for at, reply in zip(unseen, over.exchange(packed, len(unseen), within), strict=True):
                     replies[at] = reply
         except DRIVER_ERRORS as error:
-            raise self.translated(error) from error
+            raise self.translated(error) from None
         return replies
 
     def translated(self, error: BaseException) -> MachineryError:
@@ -183,23 +186,25 @@ class ClusterClient(Client):
         super().__init__(*args, **kwargs)
         self._by_node: dict[str, tuple[ConnectionPool, Connections]] = {}
 
-    def _send_some(self, commands: Sequence[Command | Evaluation]) -> list[Any]:
+    def _send_some(self, commands: Sequence[Command | Evaluation], within: float | None) -> list[Any]:
         try:
             nodes = [self._node_of(_key_of(command)) for command in commands]
         except DRIVER_ERRORS as error:
             self.refresh()
-            raise self.translated(error) from error
+            raise self.translated(error) from None
         replies: list[Any] = [None] * len(commands)
         for name, node in {node.name: node for node in nodes}.items():
             ours = [at for at, owner in enumerate(nodes) if owner.name == name]
-            answers = self._send_to(node, [commands[at] for at in ours])
+            answers = self._send_to(node, [commands[at] for at in ours], within)
             for at, answer in zip(ours, answers, strict=True):
                 replies[at] = self._again(commands[at]) if _is_redirected(answer) else answer
         return replies
 
-    def _send_to(self, node: ClusterNode, commands: Sequence[Command | Evaluation]) -> list[Any]:
+    def _send_to(
+        self, node: ClusterNode, commands: Sequence[Command | Evaluation], within: float | None
+    ) -> list[Any]:
         try:
-            return self._send_over(lambda: self._connections_to(node), commands)
+            return self._send_over(lambda: self._connections_to(node), commands, within)
         except Exception:
             self.refresh()
             raise
@@ -211,7 +216,7 @@ class ClusterClient(Client):
         except ResponseError as error:
             return error
         except DRIVER_ERRORS as error:
-            raise self.translated(error) from error
+            raise self.translated(error) from None
 
     def _node_of(self, key: str | bytes) -> ClusterNode:
         node: ClusterNode | None = self.driver().get_node_from_key(key)
@@ -224,7 +229,7 @@ class ClusterClient(Client):
         try:
             return super().driver()
         except DRIVER_ERRORS as error:
-            raise self.translated(error) from error
+            raise self.translated(error) from None
 
     def connections(self) -> Connections:
         """Those to any one server."""

@@ -34,6 +34,10 @@ _LOOK_AFTER = 0.01
 """Seconds after which an unused connection is looked at before it is used: Redis may have closed it meanwhile."""
 _PATIENCE = 15.0
 """Seconds to wait for a free connection where answers may take for ever."""
+_FOR_EVER = 1_000_000.0
+"""Seconds: about as many as a socket can be told to wait."""
+_PIECE = 64 * 1024
+"""Bytes written at once: the driver's limit is for each piece, so that much data may take its time while it gets on."""
 
 
 class Evaluation(NamedTuple):
@@ -73,11 +77,22 @@ def pack(commands: Sequence[Command | Evaluation]) -> bytes:
 
 def write(connection: Connection, packed: bytes) -> None:
     """Write commands on ``connection``."""
-    connection.send_packed_command((packed,), check_health=False)
+    pieces = (packed,) if len(packed) <= _PIECE else _in_pieces(packed)
+    connection.send_packed_command(pieces, check_health=False)
 
 
-def read_reply(connection: Connection) -> Any:
-    """The next reply, or the error that it is. Raises what redis-py raises when the connection is lost."""
+def _in_pieces(packed: bytes) -> list[memoryview]:
+    whole = memoryview(packed)
+    return [whole[start : start + _PIECE] for start in range(0, len(whole), _PIECE)]
+
+
+def read_reply(connection: Connection, within: float | None = None) -> Any:
+    """The next reply, or the error that it is. Raises what redis-py raises when the connection is lost.
+
+    ``within``: seconds in which the reply has to begin; ``None``: the driver's limit.
+    """
+    if within is not None and not connection.can_read(within):
+        raise redis.TimeoutError(f"no answer within {within:.3g} s")
     try:
         return connection.read_response(disable_decoding=True, disconnect_on_error=True)
     except ReadOnlyError as error:  # a replica since the last failover: the name may lead to the new master by now
@@ -86,10 +101,10 @@ def read_reply(connection: Connection) -> Any:
         return error
 
 
-def exchange_on(connection: Connection, packed: bytes, replies: int) -> list[Any]:
-    """Write commands on ``connection`` and read as many ``replies``; error replies stand among them."""
+def exchange_on(connection: Connection, packed: bytes, replies: int, within: float | None = None) -> list[Any]:
+    """Write commands on ``connection`` and read as many ``replies``, each as `read_reply` does."""
     write(connection, packed)
-    return [read_reply(connection) for _ in range(replies)]
+    return [read_reply(connection, within) for _ in range(replies)]
 
 
 class Connections:
@@ -105,7 +120,13 @@ class Connections:
         self._max_active = options.max_active
         self._idle_timeout = options.max_idle_timeout.total_seconds() or float("inf")
         self._wait = options.wait
-        self._patience = options.read_timeout.total_seconds() or _PATIENCE
+        limit = pool.connection_kwargs.get("socket_timeout")
+        read_timeout = limit if options.read_timeout is None else options.read_timeout.total_seconds()
+        self.longest_answer = read_timeout or _FOR_EVER
+        """Seconds until an answer has to begin."""
+        self.read_within = None if read_timeout == limit else self.longest_answer
+        """The same for `read_reply`."""
+        self._patience = read_timeout or _PATIENCE
         self._start_afresh()
 
     def _start_afresh(self) -> None:
@@ -114,11 +135,15 @@ class Connections:
         self._last_loss = 0.0
         self._process = os.getpid()
 
-    def exchange(self, packed: bytes, replies: int) -> list[Any]:
-        """Write commands and read as many ``replies``; error replies stand among them. Raises what redis-py raises."""
+    def exchange(self, packed: bytes, replies: int, within: float | None = None) -> list[Any]:
+        """Write commands and read as many ``replies``; error replies stand among them. Raises what redis-py raises.
+
+        ``within``: seconds in which each has to begin, where that is less than what is configured.
+        """
+        within = self.read_within if within is None else min(within, self.longest_answer)
         connection = self.lend()
         try:
-            answers = exchange_on(connection, packed, replies)
+            answers = exchange_on(connection, packed, replies, within)
         except BaseException:
             self.drop(connection)
             raise

@@ -93,6 +93,7 @@ class RedisConsumer(Consumer):
             answer = self._receiver.ask(blocking, claim, wait)
         except BaseException:
             self._unsure = True
+            self._is_listed = False  # it may be an empty Redis that comes back
             self._maintenance.start_over()
             raise
         self._surely_known_until = began + self._lease.total_seconds() / 2
@@ -217,7 +218,7 @@ class RedisConsumer(Consumer):
     # ---------------------------------------------------------------------------------------------------- maintenance
 
     def maintain(self) -> float | None:
-        """Promote what is due and take over from the dead, in batches; within half a second again."""
+        """Promote what is due and take over from the dead, in batches; within half a second, or a quarter of the lease, again."""
         self._check_open()
         return self._maintenance.tend()
 

@@ -73,12 +73,11 @@ def _to_driver(service: Service) -> Any:
 
 def _to_settings(service: Service) -> dict[str, Any]:
     options = service.options
-    timeouts = (options.read_timeout.total_seconds(), options.write_timeout.total_seconds())
     settings: dict[str, Any] = {
         "username": service.user or None,
         "password": service.password or ("" if service.user else None),
         "client_name": options.client_name or None,
-        "socket_timeout": max(timeouts) if all(timeouts) else None,
+        "socket_timeout": _to_socket_timeout(service),
         "socket_connect_timeout": service.connect_timeout.total_seconds() or None,
         "socket_keepalive": True,
         "retry": Retry(NoBackoff(), 0),  # the worker and the application know when to try again
@@ -94,6 +93,14 @@ def _to_settings(service: Service) -> dict[str, Any]:
             "ssl_keyfile": options.tls_key_file or None,
         }
     return settings
+
+
+def _to_socket_timeout(service: Service) -> float | None:
+    """Seconds for one step of redis-py's on a socket: the shortest limit, since TLS, passwords and names are steps of
+    connecting. Longer waits for answers are ours (`Connections`).
+    """
+    limits = (service.connect_timeout, service.options.read_timeout, service.options.write_timeout)
+    return min((limit.total_seconds() for limit in limits if limit), default=None)
 
 
 def _to_sentinel_settings(service: Service, settings: dict[str, Any]) -> dict[str, Any]:

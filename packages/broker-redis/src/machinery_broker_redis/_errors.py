@@ -7,9 +7,13 @@ no connection, no answer in time, LOADING, MASTERDOWN,    the `Unavailable` erro
 READONLY, CLUSTERDOWN, TRYAGAIN, MOVED or ASK on a        is right, Redis is starting, failing over, resharding or full
 cluster, OOM, MISCONF, NOREPLICAS, BUSY, slots uncovered
 WRONGPASS, NOAUTH, NOPERM, TLS refused, database out of   `ConfigError`: waiting will not help
-range, MOVED on a single node, WRONGTYPE, no cluster
+range, MOVED on a single node, WRONGTYPE, no cluster,
+what is no reply of Redis's
 anything else                                             `Unsupported`, with Redis's own words
 ========================================================  ============================================================
+
+The texts keep redis-py's, so what is raised is raised ``from None``: a traceback through redis-py would say no more, and a
+worker that tries again and again would print it again and again.
 """
 
 from __future__ import annotations
@@ -29,15 +33,17 @@ LOST = (driver.ConnectionError, driver.TimeoutError, OSError)
 
 _TRANSIENT = (
     driver.BusyLoadingError,
-    driver.ReadOnlyError,
     driver.ClusterError,
     driver.TryAgainError,
     driver.OutOfMemoryError,
     driver.SlotNotCoveredError,
 )
 _TRANSIENT_CODES = re.compile(
-    r"\b(OOM|MISCONF|NOREPLICAS|READONLY|LOADING|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|BUSY|UNKILLABLE|UNBLOCKED)\b"
+    r"\b(OOM|MISCONF|NOREPLICAS|LOADING|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|BUSY|UNKILLABLE|UNBLOCKED)\b"
 )
+_REPLICA = re.compile("READONLY|read only replica|previous master is now a slave")
+_REPRESENTATION = re.compile(r"<[\w.]*Redis\(.*?\bhost=([^,)>]+),port=(\d+).*?>(?= - )")
+"""Of one of redis-py's clients, which it puts into texts about Sentinels: a page that tells an address."""
 _REDIRECTED = re.compile(r"\b(MOVED|ASK)\b")
 _HINTS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile("WRONGPASS|invalid username-password", re.IGNORECASE), "the user name or password is wrong"),
@@ -59,11 +65,15 @@ def translate(  # noqa: PLR0911 - one line of the table each
     error: BaseException, unavailable: type[Unavailable], address: str
 ) -> MachineryError:
     """What to raise instead of ``error``. ``address`` is the service's redacted URL."""
-    text = str(error) or type(error).__name__
+    text = _REPRESENTATION.sub(r"\1:\2", str(error)) or type(error).__name__
     if isinstance(error, driver.MovedError) or text.startswith("MOVED "):
         return ConfigError(
             f"{address} is a node of a Redis cluster; give several addresses or set redis.cluster_enabled ({text})"
         )
+    if isinstance(error, driver.InvalidResponse):
+        return ConfigError(f"what answers at {address} does not speak Redis's protocol ({text})")
+    if isinstance(error, driver.ReadOnlyError) or _REPLICA.search(text):
+        return unavailable(f"Redis at {address} is a replica now, which takes no tasks: {text}")
     if isinstance(error, _TRANSIENT):
         return unavailable(f"Redis at {address} is not ready: {text}")
     if isinstance(error, driver.AuthenticationError | driver.AuthorizationError | driver.NoPermissionError):

@@ -23,7 +23,7 @@ def examine(client: Client) -> list[Finding]:
     try:
         return [finding for connections in client.all_connections() for finding in _examine_server(connections)]
     except DRIVER_ERRORS as error:
-        raise client.translated(error) from error
+        raise client.translated(error) from None
 
 
 def _examine_server(connections: Connections) -> Iterator[Finding]:

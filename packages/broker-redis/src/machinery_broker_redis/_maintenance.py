@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 LONGEST_PAUSE = 0.5
 """Seconds between two looks: Go's workers add delayed tasks without waking anybody."""
 
+LOOKS = 4
+"""In a lease: with fewer it could not be told whether a consumer was silent or we were away."""
+
 MOVING_LEASE = timedelta(seconds=10)
 """How long a promoted message may be on its way before another worker takes it over."""
 
@@ -61,7 +64,7 @@ class Maintenance:
     def tend(self) -> float:
         """Do what is to be done now; in how many seconds to come again. Raises `Unavailable`."""
         try:
-            return min(self._promote(), self._look_after_queue(), LONGEST_PAUSE)
+            return min(self._promote(), self._look_after_queue(), LONGEST_PAUSE, self._lease / LOOKS)
         except MachineryError:
             self.start_over()
             raise

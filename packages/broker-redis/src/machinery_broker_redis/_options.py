@@ -54,10 +54,10 @@ class RedisOptions:
 
     connect_timeout: timedelta | None = None
     """How long to try to connect; left out: `Config.connect_timeout`."""
-    read_timeout: timedelta = timedelta(seconds=15)
-    """How long to wait for an answer."""
-    write_timeout: timedelta = timedelta(seconds=15)
-    """The driver has one limit for both: the longer of the two."""
+    read_timeout: timedelta | None = None
+    """How long to wait for an answer; left out: as long as to connect. Receiving adds the time for which it blocks."""
+    write_timeout: timedelta | None = None
+    """How long a write may get nowhere; left out, and at most: as long as to connect."""
 
     max_idle: int = 10
     """How many unused connections are kept."""

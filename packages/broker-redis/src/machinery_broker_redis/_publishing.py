@@ -85,9 +85,17 @@ def to_nanoseconds(moment: datetime) -> int:
 
 def from_nanoseconds(score: bytes) -> datetime:
     """The instant of a score. Redis keeps it to about 256 ns: the nearest microsecond is the one that was written."""
-    return _EPOCH + timedelta(microseconds=round(int(float(score)) / 1000))
+    return _instant(float(score) / 1000)
 
 
 def from_milliseconds(score: bytes) -> datetime:
     """The instant of a score on the server's clock."""
-    return _EPOCH + timedelta(milliseconds=float(score))
+    return _instant(float(score) * 1000)
+
+
+def _instant(microseconds: float) -> datetime:
+    """Unix ``microseconds``; where they are no instant, the first or the last there is: anybody may have written the score."""
+    try:
+        return _EPOCH + timedelta(microseconds=microseconds)
+    except OverflowError:
+        return (datetime.max if microseconds > 0 else datetime.min).replace(tzinfo=UTC)

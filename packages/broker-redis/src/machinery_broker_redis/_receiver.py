@@ -23,7 +23,7 @@ _TRIES = 3
 _INTERRUPTIONS = 50
 _INTERRUPTION_INTERVAL = 0.02
 _LONG = 60.0
-"""Seconds to wait for an answer that may take for ever; then the connection is given up."""
+"""Seconds to wait, after a blocking command's own time, where answers may take for ever; then the connection is given up."""
 
 
 class Receiver:
@@ -32,7 +32,6 @@ class Receiver:
     def __init__(self, client: Client, queue: str) -> None:
         self._client = client
         self._queue = queue
-        self._answer_timeout = client.options.read_timeout.total_seconds() or _LONG
         self._lock = threading.Lock()
         """Held while it is decided who lets go of the connection: never two, and nobody while it is in use."""
         self._opened: tuple[Connections, Connection, int] | None = None
@@ -61,42 +60,49 @@ class Receiver:
         raise self._client.translated(redis.ConnectionError(f"the cluster keeps moving the queue {self._queue!r}"))
 
     def _exchange(self, blocking: Command | None, claim: Evaluation, wait: float) -> list[Any]:
-        connection = self._take()
+        connections, connection = self._take()
         try:
-            replies = self._exchange_on(connection, blocking, claim, wait)
+            replies = self._exchange_on(connections, connection, blocking, claim, wait)
         except BaseException as error:
             was_cut = self._let_go(lost=True)
             if isinstance(error, DRIVER_ERRORS) or (was_cut and isinstance(error, Exception)):
                 self._client.refresh()
                 lost = redis.ConnectionError("the connection was given up") if was_cut else error
-                raise self._client.translated(lost) from error
+                raise self._client.translated(lost) from None
             raise
         self._let_go(lost=False)
         return replies
 
     def _exchange_on(
-        self, connection: Connection, blocking: Command | None, claim: Evaluation, wait: float
+        self,
+        connections: Connections,
+        connection: Connection,
+        blocking: Command | None,
+        claim: Evaluation,
+        wait: float,
     ) -> list[Any]:
         commands = [claim] if blocking is None else [blocking, claim]
         write(connection, pack(commands))
-        if blocking is not None and not connection.can_read(wait + self._answer_timeout):
-            raise redis.TimeoutError("no answer in time")
-        replies = [read_reply(connection) for _ in commands]
+        within = connections.read_within
+        replies = []
+        if blocking is not None:
+            replies.append(read_reply(connection, wait + min(connections.longest_answer, _LONG)))
+        replies.append(read_reply(connection, within))
         if isinstance(replies[-1], NoScriptError):
-            replies[-1] = exchange_on(connection, pack_one(claim.by_source()), 1)[0]
+            replies[-1] = exchange_on(connection, pack_one(claim.by_source()), 1, within)[0]
         return replies
 
-    def _take(self) -> Connection:
-        """The connection, for the caller's use until `_let_go`."""
+    def _take(self) -> tuple[Connections, Connection]:
+        """The connection, for the caller's use until `_let_go`, and whose it is."""
         with self._lock:
             if self._opened is not None:
                 self._idle.clear()
-                return self._opened[1]
+                return self._opened[:2]
         opened = self._open()
         with self._lock:
             self._opened = opened
             self._idle.clear()
-        return opened[1]
+        return opened[:2]
 
     def _open(self) -> tuple[Connections, Connection, int]:
         try:
@@ -104,12 +110,12 @@ class Receiver:
             connection = connections.open()
         except DRIVER_ERRORS as error:
             self._client.refresh()
-            raise self._client.translated(error) from error
+            raise self._client.translated(error) from None
         try:
             number = exchange_on(connection, pack([("CLIENT", "ID")]), 1)[0]
         except DRIVER_ERRORS as error:
             connections.drop_own(connection)
-            raise self._client.translated(error) from error
+            raise self._client.translated(error) from None
         return connections, connection, number if isinstance(number, int) else 0
 
     def _let_go(self, *, lost: bool) -> bool:

@@ -111,13 +111,13 @@ class Records:
                 return self.save([state])[0]
             found = again
 
-    def load(self, ids: Sequence[str]) -> list[TaskState | None]:
-        """The records in the order of ``ids``."""
+    def load(self, ids: Sequence[str], within: float | None = None) -> list[TaskState | None]:
+        """The records in the order of ``ids``. ``within``: see `Client.send`."""
         if self._client.is_cluster:
-            found = self._client.ask([("GET", uuid) for uuid in ids])
+            found = self._client.ask([("GET", uuid) for uuid in ids], within)
         else:
             chunks = [ids[start : start + AT_ONCE] for start in range(0, len(ids), AT_ONCE)]
-            found = [one for some in self._client.ask([("MGET", *chunk) for chunk in chunks]) for one in some]
+            found = [one for some in self._client.ask([("MGET", *chunk) for chunk in chunks], within) for one in some]
         return [decode_state(one) if one else None for one in found]
 
     def forget(self, ids: Sequence[str]) -> None:

@@ -30,6 +30,9 @@ AT_A_TIME = 256
 SHORTEST_PAUSE = 0.05
 """Seconds until the first look for a record that nobody announces; each further pause is twice as long."""
 
+ALLOWANCE = 1.0
+"""Seconds that an answer may come later than the caller's time is over; a Redis that is silent for longer is unavailable."""
+
 _KEPT = 10
 
 
@@ -45,14 +48,15 @@ class Waiting:
     def wait(self, ids: Sequence[str], timeout: float, interval: float) -> list[TaskState | None]:
         """The records of ``ids`` when all are final, or when the time is over."""
         deadline = monotonic() + timeout
-        states: dict[str, TaskState | None] = dict(zip(ids, self._records.load(ids), strict=True))
+        found = self._records.load(ids, _left_until(deadline))
+        states: dict[str, TaskState | None] = dict(zip(ids, found, strict=True))
         unfinished = _unfinished(states)
         if unfinished and timeout > 0:
             listener = self._lend()
             try:
                 while unfinished and monotonic() < deadline:
                     self._wait_for(unfinished[:AT_A_TIME], states, listener, deadline, interval)
-                    unfinished = self._look(unfinished, states)
+                    unfinished = self._look(unfinished, states, deadline)
             except BaseException:
                 listener.close()
                 raise
@@ -70,25 +74,25 @@ class Waiting:
         """Until ``ids`` are final or the time is over; what is known of them goes into ``states``."""
         channels = {self._records.channel_of(uuid).encode(): uuid for uuid in ids}
         try:
-            listener.subscribe(channels)
-            unfinished = set(self._look(ids, states))
+            listener.subscribe(channels, _left_until(deadline))
+            unfinished = set(self._look(ids, states, deadline))
             pause = min(SHORTEST_PAUSE, interval)
             while unfinished and (left := deadline - monotonic()) > 0:
                 channel, record = listener.next(min(left, pause))
                 if channel is None:
-                    unfinished = set(self._look(list(unfinished), states))
+                    unfinished = set(self._look(list(unfinished), states, deadline))
                     pause = min(pause * 2, interval)
                 elif (uuid := channels.get(channel)) in unfinished and uuid is not None:
                     states[uuid] = _decode(record) or states[uuid]
                     unfinished.discard(uuid)
         except DRIVER_ERRORS as error:
-            raise self._client.translated(error) from error
+            raise self._client.translated(error) from None
 
-    def _look(self, ids: list[str], states: dict[str, TaskState | None]) -> list[str]:
+    def _look(self, ids: list[str], states: dict[str, TaskState | None], deadline: float) -> list[str]:
         """Those of ``ids`` that are not final, after another look."""
         unknown = [uuid for uuid in ids if (state := states[uuid]) is None or not state.is_completed]
         if unknown:
-            states.update(zip(unknown, self._records.load(unknown), strict=True))
+            states.update(zip(unknown, self._records.load(unknown, _left_until(deadline)), strict=True))
         return [uuid for uuid in unknown if (state := states[uuid]) is None or not state.is_completed]
 
     def _lend(self) -> _Listener:
@@ -121,23 +125,26 @@ class _Listener:
         self._is_deaf = False
         """The user may not subscribe: there is only looking."""
 
-    def subscribe(self, channels: Iterable[bytes]) -> None:
-        """From now on to ``channels`` only; when this returns, what is published on them is heard."""
+    def subscribe(self, channels: Iterable[bytes], within: float) -> None:
+        """From now on to ``channels`` only; when this returns, what is published on them is heard. ``within``: seconds."""
         if self._is_deaf:
             return
         was_kept = self._opened is not None
         try:
-            self._subscribe(set(channels))
-        except LOST:
-            if not was_kept:
+            self._subscribe(set(channels), within)
+        except LOST as error:
+            if not was_kept or isinstance(error, redis.TimeoutError):
                 raise
             self.close()  # Redis may have closed it while it was kept
-            self._subscribe(set(channels))
+            self._subscribe(set(channels), within)
 
-    def _subscribe(self, wanted: set[bytes]) -> None:
-        connection = self._connection()
+    def _subscribe(self, wanted: set[bytes], within: float) -> None:
+        connections, connection = self._connection()
+        within = min(within, connections.longest_answer)
         write(connection, pack([("UNSUBSCRIBE",), ("SUBSCRIBE", *wanted)]))
         while wanted:
+            if not connection.can_read(within):
+                raise redis.TimeoutError(f"no answer within {within:.3g} s")
             reply = _read(connection)
             if isinstance(reply, Exception):
                 self._is_deaf = True
@@ -151,7 +158,7 @@ class _Listener:
         if self._is_deaf:
             sleep(timeout)
             return None, b""
-        connection = self._connection()
+        _, connection = self._connection()
         end = monotonic() + timeout
         while connection.can_read(max(0.0, end - monotonic())):
             reply = _read(connection)
@@ -161,17 +168,22 @@ class _Listener:
                 return reply[1], reply[2]
         return None, b""
 
-    def _connection(self) -> Connection:
+    def _connection(self) -> tuple[Connections, Connection]:
         if self._opened is None:
             connections = self._client.connections()
             self._opened = (connections, connections.open())
-        return self._opened[1]
+        return self._opened
 
     def close(self) -> None:
         """Let go of the connection."""
         opened, self._opened = self._opened, None
         if opened is not None:
             opened[0].drop_own(opened[1])
+
+
+def _left_until(deadline: float) -> float:
+    """Seconds in which an answer has to come."""
+    return max(0.0, deadline - monotonic()) + ALLOWANCE
 
 
 def _read(connection: Connection) -> Any:

@@ -11,18 +11,24 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from machinery import __version__
 from machinery._application import load_server
+from machinery._go_json import is_utf8
 from machinery._plugins import describe_installation
 from machinery._processes import CONFIG_ERROR_STATUS, Supervisor, quit_with_parent, worker_command
 from machinery._server import Server
 from machinery._signatures import Signature
 from machinery._states import TaskState
 from machinery.abc import Backend, Broker, Finding, Lock
-from machinery.errors import ConfigError, MachineryError, ResultTimeout, TaskFailed, Unavailable
-from machinery.wire import encode_state
+from machinery.errors import ConfigError, DecodeError, MachineryError, ResultTimeout, TaskFailed, Unavailable
+from machinery.wire import decode_signature, encode_state
 
 FAILED_STATUS = 1
 UNAVAILABLE_STATUS = 3
+MOST_DIGITS = 9
+"""More than anybody counts, and less than any service's integers hold."""
+LONGEST_SHOWN = 200
+"""Bytes of a message that is not readable."""
 TARGET_HELP = "the server: module:attribute (such as app:server), or a service's URL"
 
 
@@ -44,13 +50,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _complain(error: Exception, status: int) -> int:
+    logging.getLogger("machinery").debug("where it came from:", exc_info=error)
     print(f"machinery: {type(error).__name__}: {error}", file=sys.stderr)
     return status
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="machinery", description="A task queue that loses nothing.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    parser.add_argument("--version", action="version", version=f"machinery {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_CommandParser)
 
     worker = _command(
         commands, "worker", _worker, "run tasks until told to stop (SIGTERM drains, a second one leaves at once)"
@@ -58,44 +66,49 @@ def _parser() -> argparse.ArgumentParser:
     worker.add_argument(
         "-c", "--concurrency", type=_count, default=0, help="how many tasks at once; 0: unlimited (default)"
     )
-    worker.add_argument("-p", "--processes", type=_count, default=1, help="how many worker processes (default 1)")
+    worker.add_argument("-p", "--processes", type=_positive, default=1, help="how many worker processes (default 1)")
     worker.add_argument(
-        "-q", "--queue", action="append", help="a queue to consume; may be repeated (default: the server's)"
+        "-q", "--queue", type=_text, action="append", help="a queue to consume; may be repeated (default: the server's)"
     )
-    worker.add_argument("-t", "--tag", default="worker", help="begins the worker's name")
+    worker.add_argument("-t", "--tag", type=_text, default="worker", help="begins the worker's name")
     worker.add_argument(
-        "-l", "--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"], type=str.upper
+        "-l",
+        "--log-level",
+        default="INFO",
+        choices=["DEBUG", "INFO", "WARNING", "ERROR"],
+        type=str.upper,
+        help="the least that is logged (default INFO); DEBUG also shows where a configuration error came from",
     )
     worker.add_argument("--supervised", action="store_true", help=argparse.SUPPRESS)
 
     send = _command(commands, "send", _send, "send one task; prints its id")
-    send.add_argument("name", help="the task's name")
-    send.add_argument("args", nargs="*", help="arguments: JSON, else text")
-    send.add_argument("-q", "--queue", default="", help="the queue (default: the task's or the server's)")
-    send.add_argument("--countdown", type=float, help="seconds to wait before it may start")
+    send.add_argument("name", type=_text, help="the task's name")
+    send.add_argument("args", type=_text, nargs="*", help="arguments: JSON, else text")
+    send.add_argument("-q", "--queue", type=_text, default="", help="the queue (default: the task's or the server's)")
+    send.add_argument("--countdown", type=_seconds, help="seconds to wait before it may start")
     send.add_argument(
-        "--wait", type=float, metavar="SECONDS", help="wait that long for the result and print it as JSON"
+        "--wait", type=_seconds, metavar="SECONDS", help="wait that long for the result and print it as JSON"
     )
 
     result = _command(commands, "result", _result, "print the state of a task as JSON")
-    result.add_argument("uuid")
-    result.add_argument("--wait", type=float, metavar="SECONDS", help="wait that long for it to end")
+    result.add_argument("uuid", type=_text)
+    result.add_argument("--wait", type=_seconds, metavar="SECONDS", help="wait that long for it to end")
 
     for name, function, text in (
         ("pending", _pending, "list what waits in a queue"),
         ("dead", _dead, "list the dead letters of a queue"),
     ):
         command = _command(commands, name, function, text)
-        command.add_argument("-q", "--queue", default="")
+        command.add_argument("-q", "--queue", type=_text, default="")
         command.add_argument("-n", "--limit", type=_count, default=100)
     delayed = _command(commands, "delayed", _delayed, "list what waits for its time, in any queue")
     delayed.add_argument("-n", "--limit", type=_count, default=100)
 
     requeue = _command(commands, "requeue", _requeue, "put dead letters back on their queue")
-    requeue.add_argument("ids", nargs="*", help="which (default: all)")
-    requeue.add_argument("-q", "--queue", default="")
-    purge = _command(commands, "purge", _purge, "delete all that waits in a queue")
-    purge.add_argument("-q", "--queue", default="")
+    requeue.add_argument("ids", type=_text, nargs="*", help="which (default: all)")
+    requeue.add_argument("-q", "--queue", type=_text, default="")
+    purge = _command(commands, "purge", _purge, "delete all that waits in a queue, and what its workers postponed")
+    purge.add_argument("-q", "--queue", type=_text, default="")
     purge.add_argument("--dead", action="store_true", help="delete its dead letters instead")
 
     _command(
@@ -108,15 +121,54 @@ def _command(
     commands: Any, name: str, function: Callable[[argparse.Namespace], int], text: str
 ) -> argparse.ArgumentParser:
     command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
-    command.add_argument("target", help=TARGET_HELP)
+    command.add_argument("target", type=_text, help=TARGET_HELP)
     command.set_defaults(command=function)
     return command
 
 
+class _CommandParser(argparse.ArgumentParser):
+    """Takes options between the arguments of one list, too: ``send app:server add 1 --wait 5 2``."""
+
+    _is_mixing = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        if self._is_mixing:  # the method below comes back here for each of its two passes
+            return super().parse_known_args(args, namespace)
+        self._is_mixing = True
+        try:
+            return super().parse_known_intermixed_args(args, namespace)
+        finally:
+            self._is_mixing = False
+
+
+def _text(text: str) -> str:
+    if not is_utf8(text):
+        raise argparse.ArgumentTypeError(f"{text!r} has bytes that are no UTF-8")
+    return text
+
+
 def _count(text: str) -> int:
-    if not text.isascii() or not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
+    if not text.isascii() or not text.isdigit() or len(text) > MOST_DIGITS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on, of at most {MOST_DIGITS} digits")
     return int(text)
+
+
+def _positive(text: str) -> int:
+    count = _count(text)
+    if not count:
+        raise argparse.ArgumentTypeError("it must be at least 1")
+    return count
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+        _after(seconds)
+    except (ValueError, OverflowError):
+        seconds = -1
+    if seconds < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds, from 0 to the end of the calendar")
+    return seconds
 
 
 # -- the commands -----------------------------------------------------------------------------------------------------------
@@ -218,15 +270,32 @@ def _signature_text(signature: Signature) -> str:
 def _dead(arguments: argparse.Namespace) -> int:
     with load_server(arguments.target) as server:
         for letter in server.dead_tasks(arguments.queue, arguments.limit):
-            print(f"{letter.id} {letter.died_at.isoformat(timespec='seconds')} {letter.reason}: {letter.body[:200]!r}")
+            died_at = letter.died_at.isoformat(timespec="seconds")
+            print(f"{letter.id} {died_at} {letter.reason}: {_body_text(letter.body)}")
     return 0
+
+
+def _body_text(body: bytes) -> str:
+    try:
+        return _signature_text(decode_signature(body))
+    except DecodeError:
+        return repr(body[:LONGEST_SHOWN])
 
 
 def _requeue(arguments: argparse.Namespace) -> int:
     with load_server(arguments.target) as server:
-        count = server.requeue_dead_tasks(arguments.queue, arguments.ids or None)
+        wanted = arguments.ids or None
+        unknown = _unknown(server, arguments.queue, wanted) if wanted else []
+        count = server.requeue_dead_tasks(arguments.queue, wanted)
         print(f"{count} put back")
-    return 0
+    if unknown:
+        print(f"machinery: no dead letter has the id {', '.join(unknown)}", file=sys.stderr)
+    return FAILED_STATUS if unknown else 0
+
+
+def _unknown(server: Server, queue: str, ids: Sequence[str]) -> list[str]:
+    known = {letter.id for letter in server.dead_tasks(queue, 10**MOST_DIGITS)}
+    return [each for each in ids if each not in known]
 
 
 def _purge(arguments: argparse.Namespace) -> int:

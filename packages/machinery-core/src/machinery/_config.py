@@ -137,7 +137,7 @@ class Config:
 
     def with_(self, **changes: Any) -> Self:
         """A copy with other values for some keys. They outlast a reload. Raises `ConfigError` for a key there is none of."""
-        _require_known_keys(changes, {*_keys(), "sections"}, "Config.with_")
+        require_known_keys(changes, "Config.with_")
         source = self.source and self.source.changed_by(lambda config: dataclasses.replace(config, **changes))
         return dataclasses.replace(self, **changes, source=source)
 
@@ -298,6 +298,11 @@ def _is_section(key: Any, value: Any) -> bool:
     if key in SECTION_DISTRIBUTIONS:
         return True
     return key not in _keys() and (value is None or isinstance(value, Mapping)) and key in installed_sections()
+
+
+def require_known_keys(given: Mapping[str, Any], where: str, *, but: str = "") -> None:
+    """Raise the `ConfigError` that says ``where`` there stands a key that is no setting, or is ``but``."""
+    _require_known_keys(given, {*_keys(), "sections"} - {but}, where)
 
 
 def _require_known_keys(written: Mapping[Any, Any], known: set[str], origin: str) -> None:

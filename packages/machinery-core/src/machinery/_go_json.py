@@ -57,6 +57,11 @@ def without_surrogates(text: str) -> str:
     return _SURROGATES.sub(_REPLACEMENT, text)
 
 
+def is_utf8(text: str) -> bool:
+    """Whether UTF-8 can say ``text``: it has no lone surrogate."""
+    return text.isascii() or _SURROGATES.search(text) is None
+
+
 _SMALLEST, _LARGEST = 1e-6, 1e21
 """Go writes numbers from the one up to the other without an exponent."""
 

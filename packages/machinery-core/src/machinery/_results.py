@@ -55,7 +55,8 @@ class AsyncResult(Generic[R_co]):
 
         ``timeout``: seconds to wait; ``None`` waits for ever. The result is pushed where the backend can; ``interval`` bounds
         how often it is looked for besides (for records that Go workers wrote). Raises `TaskFailed`, `ResultTimeout`,
-        `StateNotFound` (no record: with a timeout, when none has come by its end; without, at once), `BackendUnavailable`.
+        `StateNotFound` (no record: with a timeout, when none has come by its end; without, at once), `BackendUnavailable`;
+        `ValueError` for a ``timeout`` or an ``interval`` that is no number from 0 on.
         """
         (state,) = wait_for(self._backend, [self.uuid], timeout, interval)
         return value_of(state)  # type: ignore[no-any-return]
@@ -92,6 +93,7 @@ class ChainResult(AsyncResult[R_co]):
 
     def get(self, timeout: float | None = None, *, interval: float | None = None) -> R_co:
         """Wait for the last task's value. A task that fails ends the chain: its `TaskFailed` is raised."""
+        check_seconds(timeout=timeout, interval=interval)
         deadline = None if timeout is None else time.monotonic() + timeout
         value: Any = None
         for member in self.members:
@@ -109,6 +111,7 @@ def wait_for(
 
     ``patient``: a missing record may still come, even when there is no timeout.
     """
+    check_seconds(timeout=timeout, interval=interval)
     deadline = None if timeout is None else time.monotonic() + timeout
     while True:
         step = LONGEST_WAIT if deadline is None else max(0.0, min(LONGEST_WAIT, deadline - time.monotonic()))
@@ -125,6 +128,13 @@ def wait_for(
             if missing and not patient:
                 raise not_found(missing[0])
             raise ResultTimeout(f"no result of {_some(ids)} within {timeout} s; it goes on, ask again later")
+
+
+def check_seconds(**given: object) -> None:
+    """Raise `ValueError`, naming it, for a span that is neither ``None`` nor a number of seconds from 0 on."""
+    for name, seconds in given.items():
+        if seconds is not None and not (isinstance(seconds, int | float) and seconds >= 0):
+            raise ValueError(f"{name} is {seconds!r}; it must be a number of seconds from 0 on, or None")
 
 
 def value_of(state: TaskState) -> Any:

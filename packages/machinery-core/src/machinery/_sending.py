@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from machinery._signatures import Signature, new_task_uuid, raw_signature
+from machinery._signatures import Signature, check_texts, new_task_uuid, raw_signature
 from machinery._states import State, TaskState
 from machinery.abc import Backend, Broker, Message
 from machinery.errors import EncodeError, PriorityNotSupported
@@ -36,6 +36,11 @@ class Sender:
         Raises `EncodeError` and `PriorityNotSupported` before anything is stored, the `Unavailable` family, and `PublishError`
         naming the positions that were not accepted; nothing else was lost.
         """
+        for signature in signatures:
+            if not isinstance(signature, Signature):
+                raise EncodeError(
+                    f"{signature!r} is no signature; make one with task.signature(…) or Signature(name, args)"
+                )
         prepared = [self._prepare(signature) for signature in signatures]
         for signature in prepared:
             self._check(signature)
@@ -72,10 +77,14 @@ class Sender:
             s.sqs_receipt_handle, s.stop_task_deletion_on_error, s.ignore_when_task_not_registered,
         )  # fmt: skip
         if self.pre_publish is not None:
-            return self.pre_publish(made) or made
+            made = self.pre_publish(made) or made
+            if not isinstance(made, Signature):
+                raise EncodeError(f"the pre-task handler returned {made!r}, neither a signature nor None")
         return made
 
     def _check(self, signature: Signature) -> None:
+        s = signature
+        check_texts(s.name, s.uuid, s.routing_key, s.group_uuid, s.broker_message_group_id, s.sqs_receipt_handle)
         if signature.priority and not self._capabilities.priorities:
             raise PriorityNotSupported(
                 f"{signature.name} asks for priority {signature.priority}, and this broker has no priorities; "

@@ -5,28 +5,29 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, overload
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, Unpack, overload
 
-from machinery._config import Config, log_changes
+from machinery._config import Config, log_changes, require_known_keys
+from machinery._go_json import is_utf8
 from machinery._inline import InlineRunner
 from machinery._plugins import has_backend, has_lock, load_backend, load_broker, load_lock
 from machinery._registry import Registry
 from machinery._results import AsyncResult, ChainResult
 from machinery._sending import PrePublishHandler, Sender
+from machinery._signatures import Signature, require_text
 from machinery._states import State, TaskState
-from machinery._task import Parameters, RunOptions, Task, TaskContext, TaskOptions, task_options
-from machinery._times import to_timedelta
+from machinery._task import Parameters, Task, TaskContext
+from machinery._task_options import RegisterOptions, RunOptions, TaskOptions, run_options, task_options
 from machinery._urls import scheme_of
 from machinery._worker import Worker
-from machinery.errors import ConfigError, DecodeError
+from machinery._workflows import Chain
+from machinery.errors import ConfigError, DecodeError, EncodeError, MachineryError, WorkflowError
 from machinery.wire import decode_signature
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from machinery._signatures import Signature
-    from machinery._workflows import Chain
     from machinery.abc import Backend, Broker, DeadLetter, Lock, Message
 
 P = ParamSpec("P")
@@ -53,6 +54,10 @@ class Server:
         *,
         logger: logging.Logger | None = None,
     ) -> None:
+        if any(isinstance(given, str) for given in (config, broker, backend, lock)):
+            raise ConfigError(
+                "Server(config, broker, backend, lock) takes objects; for URLs there is Server.from_url('redis://…')"
+            )
         if broker is None:
             raise ConfigError(
                 "a server needs a broker: Server(config, broker, backend, lock), or Server.from_url('redis://…')"
@@ -85,6 +90,7 @@ class Server:
 
         ``config``: the fields of `Config`. Does not connect. Raises `ConfigError` (`UnknownScheme` …).
         """
+        require_known_keys(config, "Server.from_url", but="broker")
         made = Config(broker=url, result_backend=result_backend or "", lock=lock or "", **config)
         return cls.from_config(made, logger=logger)
 
@@ -142,8 +148,8 @@ class Server:
     @overload
     def task(self, function: Callable[P, R], /) -> Task[P, R, R]: ...
     @overload
-    def task(self, /, *, name: str = "", **options: Any) -> TaskDecorator: ...
-    def task(self, function: F | None = None, /, *, name: str = "", **options: Any) -> Any:
+    def task(self, /, *, name: str = "", **options: Unpack[RegisterOptions]) -> TaskDecorator: ...
+    def task(self, function: F | None = None, /, *, name: str = "", **options: Unpack[RegisterOptions]) -> Any:
         """Register a function as a task: ``@server.task`` or ``@server.task(name=…, retry_count=…, …)``.
 
         Options: those of `Task.options` (what its signatures carry), and the worker's: ``retry`` (`Fibonacci`, the default, or
@@ -154,7 +160,7 @@ class Server:
             return TaskDecorator(self, name, options)
         return self._register(name or getattr(function, "__name__", ""), function, options)
 
-    def register_task(self, name: str, function: F, **options: Any) -> Task[..., Any, Any]:
+    def register_task(self, name: str, function: F, **options: Unpack[RegisterOptions]) -> Task[..., Any, Any]:
         """Register ``function`` under ``name``; options as `task`. Raises `TaskAlreadyRegistered`."""
         return self._register(name, function, options)
 
@@ -174,21 +180,13 @@ class Server:
             raise TypeError(f"a task is a function, not {type(function).__name__}")
         if not name:
             raise ConfigError("a task needs a name: its function has none, so say server.task(name=…)")
-        mine = {key: options[key] for key in options if key in RunOptions.__dataclass_fields__}
-        if mine.get("soft_time_limit") is not None:
-            mine["soft_time_limit"] = to_timedelta(mine["soft_time_limit"])
-            if mine["soft_time_limit"] <= timedelta(0):
-                raise ConfigError(f"the soft_time_limit of {name} must be positive")
-        for key in ("retry_for", "no_retry_for"):
-            if isinstance(mine.get(key), type):
-                mine[key] = (mine[key],)
-        theirs = {key: value for key, value in options.items() if key not in mine}
+        theirs = {key: value for key, value in options.items() if key not in RunOptions.__dataclass_fields__}
         task = Task[..., Any, Any](
             function,
             name,
             server=self,
             options=task_options(TaskOptions(), theirs),
-            run_options=RunOptions(**mine),
+            run_options=run_options(name, options),
             parameters=Parameters(function, name),
         )
         self.registry.add(task)
@@ -207,10 +205,18 @@ class Server:
 
     def send_tasks(self, signatures: Iterable[Signature]) -> list[AsyncResult[Any]]:
         """Send many signatures as one batch; results in the same order. Raises as `send_task`, naming the positions."""
-        return [AsyncResult(self.backend, sent.uuid, sent) for sent in self.sender.send(list(signatures))]
+        return [
+            AsyncResult(self.backend, sent.uuid, sent)
+            for sent in self.sender.send(_listed("the signatures", signatures, EncodeError))
+        ]
 
     def send_chain(self, chain: Chain) -> ChainResult[Any]:
-        """Send a chain: its first task now, each further one by the worker that finished the one before."""
+        """Send a chain: its first task now, each further one by the worker that finished the one before.
+
+        Raises as `send_task`, and `WorkflowError` for what is no chain.
+        """
+        if not isinstance(chain, Chain):
+            raise WorkflowError(f"send_chain takes a Chain, not {chain!r}; make one with chain(…)")
         linked = chain.linked()
         (first,) = self.sender.send(linked[:1])
         return ChainResult(self.backend, (first, *linked[1:]))
@@ -221,14 +227,15 @@ class Server:
 
     async def asend_tasks(self, signatures: Iterable[Signature]) -> list[AsyncResult[Any]]:
         """`send_tasks`, without blocking the event loop."""
-        return await asyncio.to_thread(self.send_tasks, list(signatures))
+        return await asyncio.to_thread(self.send_tasks, _listed("the signatures", signatures, EncodeError))
 
     async def asend_chain(self, chain: Chain) -> ChainResult[Any]:
         """`send_chain`, without blocking the event loop."""
         return await asyncio.to_thread(self.send_chain, chain)
 
     def result(self, uuid: str) -> AsyncResult[Any]:
-        """The result of a task by its id. Does not look yet."""
+        """The result of a task by its id. Does not look yet. Raises `EncodeError` for what no id can be."""
+        require_text("the id of a task", uuid)
         return AsyncResult(self.backend, uuid)
 
     def set_pre_task_handler(self, handler: PrePublishHandler | None) -> None:
@@ -238,18 +245,21 @@ class Server:
     # -- working ------------------------------------------------------------------------------------------------------------
 
     def new_worker(self, tag: str, concurrency: int = 0, queues: Iterable[str] | None = None) -> Worker:
-        """A worker of ``queues`` (the default queue); at most ``concurrency`` tasks at once, 0: unlimited, as in Go."""
-        return Worker(self, tag, concurrency, list(queues) if queues is not None else None)
+        """A worker of ``queues`` (the default queue); at most ``concurrency`` tasks at once, 0: unlimited, as in Go.
+
+        Raises `ConfigError` for queues that are none.
+        """
+        return Worker(self, tag, concurrency, None if queues is None else _queue_names(queues))
 
     def new_custom_queue_worker(self, tag: str, concurrency: int, queue: str) -> Worker:
-        """A worker of one other queue."""
-        return Worker(self, tag, concurrency, [queue])
+        """A worker of one other queue. Raises `ConfigError` for one that has no name."""
+        return Worker(self, tag, concurrency, _queue_names([queue]))
 
     # -- looking ------------------------------------------------------------------------------------------------------------
 
     def pending_tasks(self, queue: str = "", limit: int = 1000) -> list[Signature]:
         """Up to ``limit`` signatures that wait in ``queue`` (the default one). What cannot be decoded is left out."""
-        return _signatures(self.broker.pending(queue or self.config.default_queue, limit))
+        return _signatures(self.broker.pending(self._queue(queue), limit))
 
     def delayed_tasks(self, limit: int = 1000) -> list[Signature]:
         """Up to ``limit`` signatures that wait for their time, in any queue."""
@@ -257,16 +267,16 @@ class Server:
 
     def dead_tasks(self, queue: str = "", limit: int = 1000) -> list[DeadLetter]:
         """Up to ``limit`` dead letters of ``queue`` (the default one), with their reasons."""
-        return self.broker.dead(queue or self.config.default_queue, limit)
+        return self.broker.dead(self._queue(queue), limit)
 
     def requeue_dead_tasks(self, queue: str = "", ids: Iterable[str] | None = None) -> int:
         """Put dead letters (all, or those named) back on their queue, to run afresh; returns how many there were.
 
         Their records, which say FAILURE, are PENDING again first: a final record is replaced by nothing else. Raises
-        `Unsupported`.
+        `Unsupported`, and `EncodeError` for ``ids`` that are no list.
         """
-        queue = queue or self.config.default_queue
-        wanted = None if ids is None else set(ids)
+        queue = self._queue(queue)
+        wanted = None if ids is None else set(_listed("the ids", ids, EncodeError))
         letters = [each for each in self.broker.dead(queue, _EVERY) if wanted is None or each.id in wanted]
         now = datetime.now(UTC)
         self.backend.submit(
@@ -278,11 +288,16 @@ class Server:
         )
         return self.broker.requeue_dead(queue, [each.id for each in letters])
 
+    def _queue(self, name: str) -> str:
+        """The queue of that name, the default one without. Raises `EncodeError` for what no service can look up."""
+        require_text("the queue", name)
+        return name or self.config.default_queue
+
 
 class TaskDecorator:
     """What ``@server.task(…)`` with options returns: registers the function below it."""
 
-    def __init__(self, server: Server, name: str, options: Mapping[str, Any]) -> None:
+    def __init__(self, server: Server, name: str, options: RegisterOptions) -> None:
         self._server = server
         self._name = name
         self._options = options
@@ -300,6 +315,23 @@ class TaskDecorator:
     def __call__(self, function: F, /) -> Any:
         """Register ``function``."""
         return self._server.register_task(self._name or getattr(function, "__name__", ""), function, **self._options)
+
+
+def _queue_names(queues: Iterable[str]) -> list[str]:
+    names: list[Any] = _listed("the queues of a worker", queues, ConfigError)
+    if not names:
+        raise ConfigError("a worker needs at least one queue; leave queues out for the default one")
+    for name in names:
+        if not isinstance(name, str) or not name or not is_utf8(name):
+            raise ConfigError(f"a queue of a worker is {name!r}; it must be a name that UTF-8 can say")
+    return names
+
+
+def _listed(what: str, given: object, refusal: type[MachineryError]) -> list[Any]:
+    """A list of what was ``given``; a string is none of its characters. Raises ``refusal``."""
+    if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
+        raise refusal(f"{what} are {given!r}; they must be a list")
+    return list(given)
 
 
 def _signatures(messages: Iterable[Message | DeadLetter]) -> list[Signature]:

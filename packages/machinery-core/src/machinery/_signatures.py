@@ -9,6 +9,7 @@ from operator import attrgetter
 from typing import Any
 from uuid import uuid4
 
+from machinery._go_json import is_utf8
 from machinery._values import Arg, to_arg
 from machinery.errors import EncodeError
 
@@ -83,22 +84,25 @@ class Signature:
     ) -> None:
         if not name or not isinstance(name, str):
             raise EncodeError(f"a signature needs the task's name, a non-empty string, not {name!r}")
+        check_texts(name, uuid, routing_key, group_uuid, broker_message_group_id, sqs_receipt_handle)
         if eta is not None:
             _check_eta(name, eta)
         if priority or group_task_count or retry_count or retry_timeout:
             _check_counts(name, priority, group_task_count, retry_count, retry_timeout)
-        after_success, after_error = tuple(on_success or ()), tuple(on_error or ())
+        after_success = _signatures(name, "on_success", on_success) if on_success else ()
+        after_error = _signatures(name, "on_error", on_error) if on_error else ()
         if after_success or after_error or chord_callback is not None:
             _check_signatures(name, after_success, after_error, chord_callback)
+        values = args if type(args) is list or type(args) is tuple else _values(name, args)
         raw_signature(
             name,
-            tuple([to_arg(value, position, name) for position, value in enumerate(args or ())]),
+            tuple([to_arg(value, position, name) for position, value in enumerate(values)]),
             uuid,
             routing_key,
             eta,
             group_uuid,
             group_task_count,
-            None if headers is None else dict(headers),
+            None if headers is None else checked_headers(name, headers),
             priority,
             immutable,
             retry_count,
@@ -121,6 +125,54 @@ class Signature:
                 raise TypeError(f"a signature has no field {field!r}; it has {', '.join(FIELDS)}")
             values[_POSITIONS[field]] = value
         return raw_signature(*values)
+
+
+_TEXTS = ("name", "uuid", "routing_key", "group_uuid", "broker_message_group_id", "sqs_receipt_handle")
+
+
+def check_texts(*texts: str) -> None:
+    """Raise `EncodeError` unless these values of `_TEXTS` are strings that every service can keep: UTF-8."""
+    try:
+        if "".join(texts).isascii():
+            return
+    except TypeError:
+        pass  # said below
+    for field, text in zip(_TEXTS, texts, strict=True):
+        require_text(f"the {field} of {texts[0]!r}", text)
+
+
+def require_text(what: str, text: object) -> None:
+    """Raise `EncodeError` unless ``text`` is a string that UTF-8 can say."""
+    if not isinstance(text, str):
+        raise EncodeError(f"{what} is {text!r}, not a string")
+    if not is_utf8(text):
+        raise EncodeError(f"{what} is {text!r}; it has a lone surrogate, which UTF-8 cannot say")
+
+
+def checked_headers(name: str, headers: Any) -> dict[str, Any] | None:
+    """A copy of ``headers``. Raises `EncodeError` unless they are a mapping with strings as keys."""
+    if headers is None:
+        return None
+    if not isinstance(headers, Mapping):
+        raise EncodeError(f"the headers of {name} are {headers!r}, not a mapping")
+    for key in headers:
+        if not isinstance(key, str):
+            raise EncodeError(f"the headers of {name} have the key {key!r}, which is not a string")
+    return dict(headers)
+
+
+def _values(name: str, args: Any) -> Iterable[object]:
+    if args is None:
+        return ()
+    if isinstance(args, (str, bytes, bytearray, Mapping)) or not isinstance(args, Iterable):
+        raise EncodeError(f"the args of {name} are {args!r}, not a list of values")
+    return args
+
+
+def _signatures(name: str, field: str, given: Any) -> tuple[Any, ...]:
+    if not isinstance(given, Iterable):
+        raise EncodeError(f"the {field} of {name} is a {type(given).__qualname__}, not a list of signatures")
+    return tuple(given)
 
 
 def _check_eta(name: str, eta: object) -> None:

@@ -1,20 +1,16 @@
-"""Tasks: what ``@server.task`` returns, the options it takes, and how a function's parameters meet a message's arguments."""
+"""Tasks: what ``@server.task`` returns, and how a function's parameters meet a message's arguments."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
-import math
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, Unpack
 
-from machinery._headers import EXPIRES
-from machinery._retry import Fibonacci, Retry
 from machinery._signatures import Signature
-from machinery._times import encode_time, to_timedelta
+from machinery._task_options import RunOptions, SendOptions, TaskOptions, eta_of, headers_of, task_options
 from machinery._values import Arg, decode_value, result_types, to_arg, typed_arg, wire_type
 from machinery.errors import ArgumentError, EncodeError
 
@@ -54,40 +50,6 @@ class Sender(Protocol):
 
     def send_task(self, signature: Signature) -> AsyncResult[Any]:
         """Send one signature."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskOptions:
-    """What a task's signatures carry when they are made, and how the worker treats its runs."""
-
-    queue: str = ""
-    priority: int = 0
-    retry_count: int = 0
-    """Failures after which it is run again."""
-    retry_timeout: int = 0
-    """Where Go's Fibonacci row starts, in seconds."""
-    immutable: bool = False
-    expires: timedelta | datetime | None = None
-    """Not started later than this (after sending, or an aware instant): it fails instead."""
-    eta: datetime | None = None
-    countdown: timedelta | None = None
-    headers: Mapping[str, Any] | None = None
-    on_success: tuple[Signature, ...] = ()
-    on_error: tuple[Signature, ...] = ()
-    ignore_when_task_not_registered: bool = False
-    stop_task_deletion_on_error: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunOptions:
-    """How a worker treats a task's runs."""
-
-    retry: Retry = field(default_factory=Fibonacci)
-    retry_for: tuple[type[BaseException], ...] = (Exception,)
-    """Failures of these types are retried …"""
-    no_retry_for: tuple[type[BaseException], ...] = ()
-    """… unless they are of one of these."""
-    soft_time_limit: timedelta | None = None
 
 
 class Parameters:
@@ -272,8 +234,8 @@ class Task(Generic[P, R, C_co]):
             self.name,
             args,
             routing_key=options.queue,
-            eta=_eta(options),
-            headers=_headers(options),
+            eta=eta_of(options),
+            headers=headers_of(options),
             priority=options.priority,
             immutable=options.immutable,
             retry_count=options.retry_count,
@@ -296,11 +258,12 @@ class Task(Generic[P, R, C_co]):
         """`send`, without blocking the event loop."""
         return await asyncio.to_thread(self.send, *args, **kwargs)
 
-    def options(self, **changes: Any) -> Task[P, R, C_co]:
+    def options(self, **changes: Unpack[SendOptions]) -> Task[P, R, C_co]:
         """A copy whose signatures carry other options; see `TaskOptions` for the names.
 
         Spans (``countdown``, ``expires``) are a `timedelta` or a number of seconds. ``eta`` excludes ``countdown``. The worker's
-        part (``retry``, ``soft_time_limit`` …) is set where the task is registered.
+        part (``retry``, ``soft_time_limit`` …) is set where the task is registered. Raises `TypeError` for a name there is not,
+        `EncodeError` for a value out of range.
         """
         return Task(
             self.function,
@@ -310,49 +273,3 @@ class Task(Generic[P, R, C_co]):
             run_options=self.run_options,
             parameters=self.parameters,
         )
-
-
-def task_options(base: TaskOptions, changes: Mapping[str, Any]) -> TaskOptions:
-    """``base`` with ``changes`` by name, normalised. Raises `TypeError` for an unknown name, `EncodeError` for a bad value."""
-    known = TaskOptions.__dataclass_fields__
-    unknown = [key for key in changes if key not in known]
-    if unknown:
-        raise TypeError(f"unknown task option {unknown[0]!r}; the options are {', '.join(known)}")
-    made = replace(base, **_normalised(changes))
-    if made.eta is not None and made.countdown is not None:
-        raise EncodeError("eta and countdown exclude each other; give one of them")
-    for moment, what in ((made.eta, "eta"), (made.expires, "expiry")):
-        if isinstance(moment, datetime) and moment.utcoffset() is None:
-            raise EncodeError(f"the {what} {moment.isoformat()} has no time zone; use an aware datetime")
-    return made
-
-
-def _normalised(changes: Mapping[str, Any]) -> dict[str, Any]:
-    values = dict(changes)
-    for key in ("on_success", "on_error"):
-        if key in values:
-            given = values[key]
-            values[key] = (given,) if isinstance(given, Signature) else tuple(given)
-    if values.get("countdown") is not None:
-        values["countdown"] = to_timedelta(values["countdown"])
-        values.setdefault("eta", None)
-    elif values.get("eta") is not None:
-        values.setdefault("countdown", None)
-    if "retry_timeout" in values:
-        values["retry_timeout"] = math.ceil(to_timedelta(values["retry_timeout"]).total_seconds())
-    if isinstance(values.get("expires"), int | float):
-        values["expires"] = to_timedelta(values["expires"])
-    return values
-
-
-def _eta(options: TaskOptions) -> datetime | None:
-    if options.countdown is not None:
-        return datetime.now(UTC) + options.countdown
-    return options.eta
-
-
-def _headers(options: TaskOptions) -> Mapping[str, Any] | None:
-    if options.expires is None:
-        return options.headers
-    at = options.expires if isinstance(options.expires, datetime) else datetime.now(UTC) + options.expires
-    return {**(options.headers or {}), EXPIRES: encode_time(at)}

@@ -15,6 +15,11 @@ class Chain:
 
     signatures: tuple[Signature, ...]
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "signatures", _flat((self.signatures,)))
+        if not self.signatures:
+            raise WorkflowError("a chain needs at least one signature")
+
     def linked(self) -> tuple[Signature, ...]:
         """The signatures with their ids, each holding the next as its ``on_success`` (protocol §8.2); the first is sent."""
         following: Signature | None = None
@@ -29,17 +34,14 @@ class Chain:
 
 
 def chain(*signatures: Signature | Iterable[Signature]) -> Chain:
-    """A chain of these signatures; takes one list, too. Raises `WorkflowError` for an empty one."""
-    flat = _flat(signatures)
-    if not flat:
-        raise WorkflowError("a chain needs at least one signature")
-    return Chain(flat)
+    """A chain of these signatures; takes one list, too. Raises `WorkflowError` for an empty one and for anything else."""
+    return Chain(_flat(signatures))
 
 
 def _flat(signatures: tuple[Signature | Iterable[Signature], ...]) -> tuple[Signature, ...]:
     flat: list[Signature] = []
     for item in signatures:
-        flat.extend([item] if isinstance(item, Signature) else item)
+        flat.extend([item] if isinstance(item, Signature) or not isinstance(item, Iterable) else item)
     for item in flat:
         if not isinstance(item, Signature):
             raise WorkflowError(

@@ -269,11 +269,18 @@ class Broker(Plugin):
 
     @abstractmethod
     def delayed(self, limit: int) -> list[Message]:
-        """Up to ``limit`` messages of any queue that wait for their time, earliest first, with ``eta``. Changes nothing."""
+        """Up to ``limit`` messages of any queue that wait for their time, earliest first, with ``eta``. Changes nothing.
+
+        Those sent with an ``eta``, and those handed back by `Consumer.postpone`. Raises `Unsupported`.
+        """
 
     @abstractmethod
     def purge(self, queue: str) -> int:
-        """Delete all that waits in ``queue`` now; returns how many. What is on loan or delayed stays."""
+        """Delete all that waits in ``queue`` now; returns how many.
+
+        What `Consumer.postpone` handed back goes too, wherever the service can be looked into (`BrokerCapabilities.inspection`).
+        What is on loan, and what was sent with an ``eta`` that is still to come, stays.
+        """
 
     @abstractmethod
     def dead(self, queue: str, limit: int) -> list[DeadLetter]:

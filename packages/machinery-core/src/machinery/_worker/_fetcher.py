@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from machinery._retry import Backoff
 from machinery._states import State, TaskState
+from machinery._worker._debts import Debts
 from machinery._worker._patience import GivenUp, Patience
 from machinery._worker._run import Run
 from machinery._worker._sorter import Sorter
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from machinery._registry import Registry
     from machinery._worker._executor import Executor
     from machinery._worker._hooks import Hooks
+    from machinery._worker._quarantine import Quarantine
     from machinery._worker._settler import Settler
     from machinery.abc import Backend, Broker, Delivery
 
@@ -29,7 +31,7 @@ HORIZON = 0.05
 MAX_SURPLUS = 400
 """The largest surplus, however short the tasks are."""
 RECEIVE_TIMEOUT = 5.0
-"""Seconds that one `receive` waits."""
+"""Seconds that one `receive` waits at most."""
 LATER = timedelta(seconds=10)
 """After which a message that could not be settled, for a defect of some kind, is tried again."""
 
@@ -51,9 +53,11 @@ class Fetcher:
         patience: Patience,
         may_consume: Callable[[], bool],
         config: Callable[[], Config],
+        quarantine: Quarantine,
     ) -> None:
         self.queue = queue
         self.consumer = broker.consumer(queue, name)
+        self.debts = Debts(self.consumer, hooks)
         self.keeps_dead_letters = broker.capabilities.dead_letters
         self.held: dict[Run, None] = {}
         """What was received, is not settled, and is to be kept ours."""
@@ -68,8 +72,13 @@ class Fetcher:
         self._patience = patience
         self._may_consume = may_consume
         self._config = config
+        self._quarantine = quarantine
         self._lease = broker.capabilities.leases
         self._lease_ends = float("inf")
+        # A lease counts from when the receive began: waiting must use up little of it.
+        self._receive_timeout = (
+            RECEIVE_TIMEOUT if self._lease is None else min(RECEIVE_TIMEOUT, self._lease.total_seconds() / 4)
+        )
         self._by_uuid: dict[str, Run] = {}
         self._stopping = threading.Event()
         self._sorter = Sorter(
@@ -80,6 +89,7 @@ class Fetcher:
             hooks=hooks,
             patience=patience,
             config=config,
+            quarantine=quarantine,
             max_delay=broker.capabilities.max_delay,
         )
 
@@ -122,7 +132,7 @@ class Fetcher:
             return
         self.room.clear()
         begin = time.monotonic()
-        deliveries = self.consumer.receive(limit, RECEIVE_TIMEOUT)
+        deliveries = self.consumer.receive(limit, self._receive_timeout)
         now = self.last_look = time.monotonic()
         if not deliveries:
             return
@@ -197,6 +207,14 @@ class Fetcher:
         self.held[run] = None
         self._by_uuid[run.signature.uuid] = run
 
+    def hold_again(self, run: Run) -> bool:
+        """Keep ours what was lost and came back while it ran. Whether it still runs; else nothing is held."""
+        self.held[run] = None
+        if self.held_as(run.signature.uuid) is run:
+            return True
+        self.held.pop(run, None)
+        return False
+
     def held_as(self, uuid: str) -> Run | None:
         """The run of that task that is not settled yet, though its message may have been lost."""
         return self._by_uuid.get(uuid)
@@ -225,11 +243,14 @@ class Fetcher:
     def renewed(self, when: float) -> None:
         """The leases of all that is held were renewed (or given) at ``when``, monotonic."""
         if self._lease is not None:
-            self._lease_ends = when + self._lease.total_seconds()
+            ends = when + self._lease.total_seconds()
+            self._lease_ends = ends if self._lease_ends == float("inf") else max(self._lease_ends, ends)
 
     def forget(self, run: Run) -> None:
         """It is settled or handed back."""
         self.held.pop(run, None)
+        if run.crashes:
+            self._quarantine.leave(run)
         if self._by_uuid.get(run.signature.uuid) is run:
             del self._by_uuid[run.signature.uuid]
 
@@ -243,12 +264,7 @@ class Fetcher:
         self._give_back(_all_deliveries(runs))
 
     def _give_back(self, deliveries: Sequence[Delivery]) -> None:
-        try:
-            self.consumer.nack(deliveries)
-        except Exception as error:  # noqa: BLE001 - a plug-in's defect must not cut short what the caller is about
-            self._hooks.report_trouble(
-                error, f"{len(deliveries)} messages could not be handed back; they come back by their leases"
-            )
+        self.debts.give_back(deliveries)
 
     def _give_back_unheld(self, deliveries: Sequence[Delivery]) -> None:
         """Sorting out was cut short: what it has not settled and nobody is going to run goes back."""
@@ -262,17 +278,18 @@ class Fetcher:
     def postpone_quietly(self, run: Run) -> None:
         """Give back what could not be settled, for later."""
         self.forget(run)
-        try:
-            self.consumer.postpone(_all_deliveries([run]), LATER)
-        except Exception as error:  # noqa: BLE001 - likewise
-            self._hooks.report_trouble(error, "a message could not be handed back; it comes back by its lease")
+        self.debts.give_back(_all_deliveries([run]), LATER)
 
-    def lost(self, deliveries: Sequence[Delivery]) -> None:
-        """These are no longer ours: what has not started will not; what runs goes on, and adopts the message if it comes back."""
+    def lost(self, deliveries: Sequence[Delivery]) -> int:
+        """These are no longer ours: what has not started will not; what runs goes on, and adopts the message if it comes back.
+
+        Returns how many of them were still being worked on; the others were settled while the service was asked.
+        """
         gone = {id(delivery) for delivery in deliveries}
-        for run in list(self.held):
-            if id(run.delivery) in gone:
-                self.held.pop(run, None)
+        lost = [run for run in list(self.held) if all(id(delivery) in gone for delivery in _all_deliveries([run]))]
+        for run in lost:
+            self.held.pop(run, None)
+        return sum(run.outcome is None for run in lost)
 
 
 def _all_deliveries(runs: Sequence[Run]) -> list[Delivery]:

@@ -50,6 +50,7 @@ class Keeper:
                 self._renew(fetcher, now)
                 self._maintain(fetcher, now)
                 self._watch(fetcher)
+                fetcher.debts.pay()
             nearest = min([*self._renewals.values(), *self._chores.values()])
             pause = max(0.0, min(TICK, nearest - time.monotonic()))
 
@@ -69,9 +70,8 @@ class Keeper:
             self._renewals[fetcher] = now + min(1.0, term / 6)
             return
         self._renewals[fetcher] = now + term / 3
-        if lost:
-            self._hooks.logger.warning("%d deliveries of %s are no longer ours", len(lost), fetcher.queue)
-            fetcher.lost(lost)
+        if lost and (count := fetcher.lost(lost)):
+            self._hooks.logger.warning("%d deliveries of %s are no longer ours", count, fetcher.queue)
         fetcher.renewed(begin)
 
     def _maintain(self, fetcher: Fetcher, now: float) -> None:

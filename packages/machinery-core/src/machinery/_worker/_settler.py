@@ -9,15 +9,15 @@ from __future__ import annotations
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from machinery._states import State, TaskState
 from machinery._successors import after_failure, after_success
+from machinery._worker._outbox import Following, Outbox, unsent
 from machinery._worker._patience import GivenUp, Patience
 from machinery._worker._run import Outcome, Run
-from machinery.errors import Closed, MachineryError, PublishError, ResultTooLarge, Unavailable
+from machinery.errors import Closed, MachineryError, ResultTooLarge
 
 if TYPE_CHECKING:
     from machinery._sending import Sender
@@ -25,15 +25,6 @@ if TYPE_CHECKING:
     from machinery._worker._hooks import Hooks
     from machinery._worker._origin import Origin
     from machinery.abc import Backend, Delivery
-
-
-@dataclass(slots=True, eq=False)
-class Following:
-    """One signature to send because a run ended."""
-
-    run: Run
-    signature: Signature
-    is_retry: bool = False
 
 
 class Settler:
@@ -163,15 +154,11 @@ class Settler:
             for follower in following
             if not follower.is_retry and (follower.run in replayed or _may_be_second(follower.run))
         ]
-        if not doubtful or not self._stores:
+        if not doubtful:
             return following
-        ids = [follower.signature.uuid for follower in doubtful]
-        found = self._patience.call(partial(self._backend.load, ids), "cannot read records")
-        sent = {
-            follower
-            for follower, state in zip(doubtful, found, strict=True)
-            if state is not None and state.state is not State.PENDING
-        }
+        sent = set(doubtful).difference(
+            self._patience.call(partial(unsent, doubtful, self._backend), "cannot read records")
+        )
         return [follower for follower in following if follower not in sent]
 
     def _send(self, following: list[Following]) -> None:
@@ -197,33 +184,17 @@ class Settler:
         self, following: Sequence[Following], send: Callable[[Sequence[Signature]], None]
     ) -> list[tuple[Following, Exception]]:
         """Send all, again those that were refused for now. Returns those that were refused for good, with the reason."""
-        waiting = list(following)
-        refused: list[tuple[Following, Exception]] = []
-
-        def send_waiting() -> None:
-            nonlocal waiting
-            try:
-                send([follower.signature for follower in waiting])
-            except PublishError as error:
-                if not error.failures:
-                    raise
-                failures = [(waiting[position], reason) for position, reason in error.failures.items()]
-                refused.extend(failure for failure in failures if not isinstance(failure[1], Unavailable))
-                waiting = [follower for follower, reason in failures if isinstance(reason, Unavailable)]
-                for _, reason in failures:
-                    if isinstance(reason, Unavailable):
-                        raise reason from error
-
+        outbox = Outbox(following, send, self._backend)
         try:
-            self._patience.call(send_waiting, "cannot send what follows")
+            self._patience.call(outbox.attempt, "cannot send what follows")
         except Closed:
             raise
         except MachineryError as error:
-            if len(waiting) == 1:
-                return [*refused, (waiting[0], error)]
-            for follower in waiting:  # one of them must not be the end of the others
-                refused += self._publish([follower], send)
-        return refused
+            if len(outbox.waiting) == 1:
+                return [*outbox.refused, (outbox.waiting[0], error)]
+            for follower in outbox.waiting:  # one of them must not be the end of the others
+                outbox.refused += self._publish([follower], send)
+        return outbox.refused
 
     def _refuse(self, follower: Following, error: Exception) -> list[Following]:
         """Its record says that it has failed, and the message that set it off is kept as a dead letter."""
@@ -288,7 +259,7 @@ def _record(run: Run) -> TaskState:
 
 def _may_be_second(run: Run) -> bool:
     """Whether another worker may have run the same task: it was delivered before, or our lease on it has run out."""
-    return run.delivery.redelivered is not False or not run.fetcher.owns(run)
+    return run.delivery.redelivered is not False or bool(run.adopted) or not run.fetcher.owns(run)
 
 
 def _following(run: Run) -> list[Following]:

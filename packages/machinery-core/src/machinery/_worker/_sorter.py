@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from machinery._signatures import Signature
     from machinery._worker._fetcher import Fetcher
     from machinery._worker._hooks import Hooks
+    from machinery._worker._quarantine import Quarantine
     from machinery._worker._settler import Settler
     from machinery.abc import Backend, Delivery
 
@@ -29,6 +30,8 @@ FIRST_UNKNOWN_DELAY = timedelta(milliseconds=50)
 UNKNOWN_DELAY_GROWTH = 1.5
 """Slow: each return is a toss between the workers that know the task and those that do not, and several may be lost in a row."""
 LONGEST_UNKNOWN_DELAY = timedelta(seconds=60)
+QUARANTINE_DELAY = timedelta(seconds=1)
+"""After which a task that is to run apart is tried again, while another one does."""
 UNKNOWN_REMEMBERED = 10_000
 """How many unknown tasks' counts are kept."""
 
@@ -46,6 +49,7 @@ class Sorter:
         hooks: Hooks,
         patience: Patience,
         config: Callable[[], Config],
+        quarantine: Quarantine,
         max_delay: timedelta | None,
     ) -> None:
         self._origin = origin
@@ -56,6 +60,7 @@ class Sorter:
         self._hooks = hooks
         self._patience = patience
         self._config = config
+        self._quarantine = quarantine
         self._max_delay = max_delay
         self._unknown: OrderedDict[str, timedelta] = OrderedDict()
 
@@ -99,7 +104,7 @@ class Sorter:
             return False
         ours.adopted = [*(ours.adopted or ()), delivery]
         # Settled in this very moment? Then it may not have been seen, and is looked up like any other.
-        return self._origin.held_as(uuid) is ours
+        return self._origin.hold_again(ours)
 
     def _is_early(self, delivery: Delivery, eta: datetime) -> bool:
         """Hand back what came before its time, where the broker cannot hold it long enough (protocol §5.1)."""
@@ -131,12 +136,19 @@ class Sorter:
             run.suspect = self._stores and (
                 run.delivery.redelivered is True or (state is not None and state.state is not State.PENDING)
             )
-            if run.crashes > self._config().max_crashes:
+            most = self._config().max_crashes
+            if run.crashes > most:
                 reason = f"crashed its worker {run.crashes} times"
                 run.fail(None, reason, dead=reason)
                 self._settler.finished(run)
-            elif not self._is_late(run):
+            elif self._is_late(run):
+                continue
+            elif self._quarantine.admits(run, most):
                 runs.append(run)
+            else:
+                self._origin.forget(run)
+                delay = QUARANTINE_DELAY * random.uniform(0.5, 1.5)  # noqa: S311 - spreads load, hides nothing
+                self._patience.call(partial(self._origin.consumer.postpone, [run.delivery], delay), "cannot postpone")
         return runs
 
     def _load(self, ids: Sequence[str]) -> Sequence[TaskState | None]:

@@ -19,6 +19,7 @@ from machinery._worker._fetcher import Fetcher
 from machinery._worker._hooks import ErrorHandler, Hooks, PreConsumeHandler, TaskHandler
 from machinery._worker._keeper import Keeper
 from machinery._worker._patience import Patience
+from machinery._worker._quarantine import Quarantine
 from machinery._worker._settler import Settler
 from machinery.errors import ConfigError, MachineryError
 
@@ -126,7 +127,9 @@ class Worker:
     def _start_threads(self) -> None:
         server = self._server
         names = server.registry.names()
-        self._hooks.logger.info("%r starts with %d tasks: %s", self, len(names), ", ".join(names))
+        count = "1 task" if len(names) == 1 else f"{len(names)} tasks"
+        self._hooks.logger.info("%r starts with %s: %s", self, count, ", ".join(names))
+        quarantine = Quarantine()
         self._fetchers = [
             Fetcher(
                 server.broker,
@@ -140,6 +143,7 @@ class Worker:
                 patience=self._patience,
                 may_consume=lambda: self._hooks.may_consume(self),
                 config=lambda: server.config,
+                quarantine=quarantine,
             )
             for queue in self.queues
         ]
@@ -217,9 +221,9 @@ class Worker:
             time.sleep(0.005)
 
     def _is_idle(self) -> bool:
-        return not any(thread.is_alive() for thread in self._fetching) and not any(
-            fetcher.held for fetcher in self._fetchers
-        )
+        if self._executor.busy or any(thread.is_alive() for thread in self._fetching):
+            return False  # what runs is waited for even when its message is no longer ours
+        return not any(fetcher.held for fetcher in self._fetchers)
 
     def _hand_back(self, runs: Sequence[Run]) -> None:
         for fetcher in self._fetchers:

@@ -98,7 +98,7 @@ class MemoryBroker(Broker):
         return [message for _, _, message in nsmallest(limit, found)]
 
     def purge(self, queue: str) -> int:
-        """Delete what waits."""
+        """Delete what waits, and what was handed back for later."""
         self._check_open()
         found = self._queues.queue(queue)
         with found.lock:

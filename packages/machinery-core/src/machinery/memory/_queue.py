@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from heapq import heappop, heappush, nsmallest
+from heapq import heapify, heappop, heappush, nsmallest
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -111,10 +111,13 @@ class MemoryQueue:
         ]
 
     def clear(self) -> int:
-        """Delete what is ready; returns how many."""
+        """Delete what is ready, and what was handed back for later; returns how many."""
         self._promote()
-        deleted = sum(map(len, self._ready.values()))
+        sent_with_eta = [entry for entry in self._delayed if not entry.item.delivered]
+        deleted = sum(map(len, self._ready.values())) + len(self._delayed) - len(sent_with_eta)
         self._ready.clear()
+        heapify(sent_with_eta)
+        self._delayed = sent_with_eta
         return deleted
 
     def bury(self, item: Item, reason: str) -> None:

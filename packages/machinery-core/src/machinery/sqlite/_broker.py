@@ -92,13 +92,15 @@ class SqliteBroker(Broker):
         return [Message(body, queue, _to_datetime(due), priority) for body, queue, due, priority in rows]
 
     def purge(self, queue: str) -> int:
-        """Delete what waits."""
+        """Delete what waits, and what was handed back for later: what is delayed though it was delivered before."""
         with self._database.write() as connection:
             while sql.promote(connection):
                 pass
-            return connection.execute(
-                "DELETE FROM machinery_messages WHERE status = 0 AND queue = ?", (queue,)
-            ).rowcount
+            waiting = connection.execute("DELETE FROM machinery_messages WHERE status = 0 AND queue = ?", (queue,))
+            postponed = connection.execute(
+                "DELETE FROM machinery_messages WHERE status = 1 AND delivered > 0 AND queue = ?", (queue,)
+            )
+            return waiting.rowcount + postponed.rowcount
 
     def dead(self, queue: str, limit: int) -> list[DeadLetter]:
         """The dead letters, oldest first."""

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from machinery.abc import Broker
 
 HOUR = timedelta(hours=1)
+MINUTE = timedelta(minutes=1)
 
 
 class Inspection(BrokerSuite):
@@ -55,6 +56,19 @@ class Inspection(BrokerSuite):
         assert len(broker.delayed(1)) == 1
         assert broker.pending(queue, 10) == []
 
+    def test_delayed_lists_what_was_handed_back_for_later(self, broker: Broker) -> None:
+        only_if(broker.capabilities.inspection, "the broker cannot be looked into")
+        queue = self.new_queue()
+        self.publish(broker, queue, "a")
+        with self.consuming(broker, queue) as consumer:
+            assert consumer.postpone([self.receive_one(consumer)], MINUTE) == []
+            (found,) = [message for message in broker.delayed(10_000) if message.queue == queue]
+            assert labels([found]) == ["a"]
+            assert found.eta is not None
+            assert abs(found.eta - datetime.now(UTC) - MINUTE) <= timedelta(seconds=5)
+            assert broker.pending(queue, 10) == []
+            broker.purge(queue)
+
     def test_purging_deletes_what_waits(self, broker: Broker) -> None:
         queue, other = self.new_queue(), self.new_queue()
         assert broker.purge(queue) == 0
@@ -65,6 +79,21 @@ class Inspection(BrokerSuite):
         self.publish(broker, queue, "new")
         assert self.drain(broker, queue, 1) == ["new"]
         assert self.drain(broker, other, 1) == ["kept"]
+
+    def test_purging_deletes_what_was_handed_back_for_later(self, broker: Broker) -> None:
+        only_if(broker.capabilities.inspection, "the broker cannot be looked into")
+        queue, other = self.new_queue(), self.new_queue()
+        for name in (queue, other):
+            self.publish(broker, name, "a")
+            with self.consuming(broker, name) as consumer:
+                assert consumer.postpone([self.receive_one(consumer)], timedelta(seconds=1)) == []
+        self.publish(broker, queue, "b")
+        assert broker.purge(queue) == 2
+        assert not [message for message in broker.delayed(10_000) if message.queue == queue]
+        assert broker.purge(queue) == 0
+        assert self.drain(broker, other, 1) == ["a"]
+        with self.consuming(broker, queue) as consumer:
+            assert consumer.receive(10, 0) == []
 
     def test_purging_leaves_what_is_on_loan_or_delayed(self, broker: Broker) -> None:
         queue = self.new_queue()
