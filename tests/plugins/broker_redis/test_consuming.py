@@ -166,6 +166,21 @@ def test_what_a_dead_consumer_held_is_delivered_again_and_counted(
     assert len(lost) == 2
 
 
+def test_a_worker_that_comes_when_it_is_told_to_takes_over_from_the_dead(
+    broker: RedisBroker, consumer: RedisConsumer, another: Any
+) -> None:
+    publish(broker, b"1")
+    another("dead").receive(1, 1)
+    deadline = time.monotonic() + 10 * LEASE
+
+    while not broker.pending("tasks", 9) and time.monotonic() < deadline:
+        pause = consumer.maintain()
+        assert pause is not None
+        time.sleep(pause)
+
+    assert bodies(broker.pending("tasks", 9)) == [b"1"]
+
+
 def test_every_death_counts(broker: RedisBroker, consumer: RedisConsumer, another: Any, raw: Any) -> None:
     publish(broker, b"poison")
     for number in range(1, 4):

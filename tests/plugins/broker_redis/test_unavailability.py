@@ -5,10 +5,13 @@ from __future__ import annotations
 import socket
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import redis
@@ -26,6 +29,7 @@ from machinery.errors import (
 )
 from machinery_broker_redis import RedisBackend, RedisBroker, RedisLock
 from machinery_broker_redis._errors import translate
+from tests.services import redis_topologies as topologies
 from tests.services.processes import free_port
 from tests.services.proxy import CuttingProxy
 from tests.services.redis import RedisServer
@@ -114,6 +118,169 @@ def test_nobody_answers_in_time(redis_url: str) -> None:
                 with pytest.raises(expected):
                     call()
                 assert time.monotonic() - began < 1.5
+
+
+@pytest.mark.parametrize("url", ["redis://{}", "redis://secret@{}", "redis://{}/1", "rediss://{}", "redis://{},{}"])
+def test_connecting_to_one_who_says_nothing_takes_no_longer_than_connecting_may(redis_url: str, url: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        patient = Config(connect_timeout=0.3, sections={"redis": {"read_timeout": 30, "write_timeout": 30}})
+        with plugins(url.format(address, address), patient) as (broker, backend, _):
+            for expected, call in (
+                (BrokerUnavailable, lambda: broker.publish([Message(b"x", "tasks")])),
+                (BackendUnavailable, lambda: backend.wait(["u1"], 0.1)),
+                (BrokerUnavailable, lambda: broker.consumer("tasks", "me").receive(1, 1)),
+            ):
+                began = time.monotonic()
+                with pytest.raises(expected):
+                    call()
+                assert time.monotonic() - began < 2
+
+
+@contextmanager
+def far_plugins(
+    redis_database: str, config: Config
+) -> Iterator[tuple[CuttingProxy, tuple[RedisBroker, RedisBackend, RedisLock]]]:
+    """Connected already, through a proxy."""
+    parts = urlsplit(redis_database)
+    with (
+        CuttingProxy(parts.hostname or "", parts.port or 6379) as proxy,
+        plugins(f"redis://127.0.0.1:{proxy.port}{parts.path}", config) as all_three,
+    ):
+        broker, backend, lock = all_three
+        broker.pending("tasks", 1)
+        backend.wait(["u1"], 0.1)
+        lock.try_acquire("k", datetime.now(UTC))
+        yield proxy, all_three
+
+
+def test_a_redis_that_falls_silent_fails_calls_within_the_time_to_connect(redis_database: str) -> None:
+    with far_plugins(redis_database, Config(connect_timeout=0.4)) as (proxy, (broker, backend, lock)):
+        consumer = broker.consumer("tasks", "me")
+        consumer.receive(1, 0)
+        proxy.black_hole()
+        for expected, call in (
+            (BrokerUnavailable, lambda: broker.publish([Message(b"x", "tasks")])),
+            (BrokerUnavailable, lambda: broker.pending("tasks", 1)),
+            (BrokerUnavailable, lambda: consumer.receive(1, 0.2)),
+            (BackendUnavailable, lambda: backend.load(["u1"])),
+            (LockUnavailable, lambda: lock.try_acquire("k", datetime.now(UTC) + timedelta(seconds=5))),
+        ):
+            began = time.monotonic()
+            with pytest.raises(expected):
+                call()
+            assert time.monotonic() - began < 1.5
+        proxy.restore()
+
+
+def test_a_wait_ends_soon_after_its_time_though_redis_is_silent(redis_database: str, later: Any) -> None:
+    with far_plugins(redis_database, Config()) as (proxy, (_, backend, _)):
+        for silent_after in (0.0, 0.3):
+            later(silent_after, proxy.black_hole)
+            time.sleep(0.1)
+            began = time.monotonic()
+            with pytest.raises(BackendUnavailable):
+                backend.wait(["u1"], 0.5)
+            assert time.monotonic() - began < 0.5 + 1 + 0.5
+            proxy.restore()
+            backend.wait(["u1"], 0.1)
+
+
+def test_a_long_wait_does_not_wait_for_a_silent_redis(redis_database: str) -> None:
+    with far_plugins(redis_database, Config(connect_timeout=0.4)) as (proxy, (_, backend, _)):
+        proxy.black_hole()
+        began = time.monotonic()
+        with pytest.raises(BackendUnavailable):
+            backend.wait(["u1"], 30)
+        assert time.monotonic() - began < 2
+        proxy.restore()
+
+
+@pytest.mark.parametrize("read_timeout", [5, 0])
+def test_answers_may_take_longer_than_connecting_where_that_is_configured(
+    redis_database: str, read_timeout: float
+) -> None:
+    config = Config(connect_timeout=0.3, sections={"redis": {"read_timeout": read_timeout}})
+    with far_plugins(redis_database, config) as (proxy, (broker, backend, _)):
+        consumer = broker.consumer("tasks", "me")
+        consumer.receive(1, 0)
+        proxy.delay(0.25)
+        broker.publish([Message(b"x" * 300_000, "tasks")])
+        backend.submit([STATE])
+        (delivery,) = consumer.receive(1, 0.5)
+        assert len(delivery.body) == 300_000
+        proxy.restore()
+        consumer.close()
+
+
+def test_none_of_the_sentinels_answers(redis_url: str) -> None:
+    ports = free_port(), free_port()
+    url = "redis://me:hunter2@127.0.0.1:{},127.0.0.1:{}?master_name=tasks".format(*ports)
+    with plugins(url, Config()) as (broker, _, _), pytest.raises(BrokerUnavailable) as caught:
+        broker.publish([Message(b"x", "tasks")])
+
+    said = str(caught.value)
+    assert "No master found for 'tasks'" in said
+    assert all(said.count(f"127.0.0.1:{port}") == 2 for port in ports)
+    assert "ConnectionPool" not in said
+    assert len(said) < 300
+
+
+def test_what_is_no_redis_is_told_so(redis_url: str) -> None:
+    def answer() -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = web_server.accept()
+                with connection:
+                    connection.recv(1000)
+                    connection.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as web_server:
+        answering = threading.Thread(target=answer)
+        answering.start()
+        with plugins(f"redis://127.0.0.1:{web_server.getsockname()[1]}", Config()) as (broker, _, _):
+            with pytest.raises(ConfigError, match="does not speak Redis's protocol"):
+                broker.publish([Message(b"x", "tasks")])
+            with pytest.raises(ConfigError, match="does not speak Redis's protocol"):
+                broker.consumer("tasks", "me").receive(1, 1)
+        web_server.shutdown(socket.SHUT_RDWR)
+        answering.join(5)
+
+
+def test_a_replica_is_called_one(redis_url: str, tmp_path: Path) -> None:
+    with (
+        topologies.replicated(tmp_path) as (_, replica),
+        plugins(replica.url, Config()) as (broker, backend, _),
+    ):
+        for expected, call in (
+            (BrokerUnavailable, lambda: broker.publish([Message(b"x", "tasks")])),
+            (BrokerUnavailable, lambda: broker.consumer("tasks", "me").receive(1, 0)),
+            (BackendUnavailable, lambda: backend.submit([STATE])),
+        ):
+            with pytest.raises(expected, match="is a replica now"):
+                call()
+
+
+def test_what_stays_wrong_is_told_without_pages_of_the_driver(redis_database: str, raw: Any) -> None:
+    parts = urlsplit(redis_database)
+    refused = f"redis://nobody:hunter2@{parts.hostname}:{parts.port}"
+    raw.set("tasks", "no list")
+    for url, said in (
+        (refused, "invalid username-password pair"),
+        (redis_database, "WRONGTYPE"),
+        (f"redis://127.0.0.1:{free_port()}", "Connection refused"),
+    ):
+        with plugins(url, Config()) as (broker, _, _):
+            for call in (
+                lambda broker=broker: broker.consumer("tasks", "me").receive(1, 1),
+                lambda broker=broker: broker.pending("tasks", 1),
+            ):
+                error = _failure_of(call)
+                assert error is not None
+                told = "".join(traceback.format_exception(error))
+                assert said in told
+                assert "hunter2" not in told
+                assert f"{Path(redis.__file__).parent}" not in told
 
 
 def test_a_cluster_that_is_away(redis_url: str) -> None:
@@ -273,6 +440,7 @@ def test_many_threads_share_the_connections(redis_database: str) -> None:
         (driver.MovedError("3999 127.0.0.1:6381"), ConfigError),
         (driver.ResponseError("unknown command 'BLMOVE'"), Unsupported),
         (driver.DataError("Invalid input"), Unsupported),
+        (driver.InvalidResponse("Protocol Error: b'HTTP/1.1 400 Bad Request'"), ConfigError),
     ],
 )
 def test_the_table_of_errors(error: Exception, expected: type[MachineryError]) -> None:

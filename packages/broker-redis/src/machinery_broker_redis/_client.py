@@ -200,9 +200,7 @@ class ClusterClient(Client):
                 replies[at] = self._again(commands[at]) if _is_redirected(answer) else answer
         return replies
 
-    def _send_to(
-        self, node: ClusterNode, commands: Sequence[Command | Evaluation], within: float | None
-    ) -> list[Any]:
+    def _send_to(self, node: ClusterNode, commands: Sequence[Command | Evaluation], within: float | None) -> list[Any]:
         try:
             return self._send_over(lambda: self._connections_to(node), commands, within)
         except Exception:

@@ -69,7 +69,11 @@ def _memory(info: dict[str, str], settings: dict[str, str]) -> Iterator[Finding]
             f"{'queues and results' if level == 'error' else 'results'}; set it to noeviction",
         )
     if limit and int(info.get("used_memory") or 0) > 0.9 * limit:
-        yield Finding("warning", f"Redis uses over 90 % of its maxmemory of {limit} bytes; sends will soon be refused")
+        yield Finding(
+            "warning",
+            f"Redis uses over 90 % of its maxmemory of {limit} bytes; when it is full it refuses senders and workers alike, so "
+            "that workers cannot drain it: raise maxmemory",
+        )
 
 
 def _persistence(info: dict[str, str], settings: dict[str, str]) -> Iterator[Finding]:

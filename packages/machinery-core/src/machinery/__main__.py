@@ -2,6 +2,6 @@
 
 import sys
 
-from machinery._cli import main
+from machinery._cli import run
 
-sys.exit(main())
+sys.exit(run())

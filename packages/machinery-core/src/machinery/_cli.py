@@ -6,7 +6,10 @@ import argparse
 import contextlib
 import json
 import logging
+import os
 import sys
+import threading
+import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -29,7 +32,31 @@ MOST_DIGITS = 9
 """More than anybody counts, and less than any service's integers hold."""
 LONGEST_SHOWN = 200
 """Bytes of a message that is not readable."""
+LEAVING = 3.0
+"""Seconds that the process may take to end once its command is done."""
 TARGET_HELP = "the server: module:attribute (such as app:server), or a service's URL"
+
+
+def run() -> int:
+    """`main` for a process of its own, which ends soon afterwards whatever threads go on in it."""
+    status = main()
+    _leave_in_the_end(status)
+    return status
+
+
+def _leave_in_the_end(status: int) -> None:
+    """End the process even if a thread that a task made goes on: Python waits for the threads of pools for ever.
+
+    What ran in it was handed back; going on here it would only overlap with its second run.
+    """
+
+    def leave() -> None:
+        time.sleep(LEAVING)
+        logging.getLogger("machinery").warning("left threads behind that would not end")
+        logging.shutdown()
+        os._exit(status)
+
+    threading.Thread(target=leave, name="machinery-leaving", daemon=True).start()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

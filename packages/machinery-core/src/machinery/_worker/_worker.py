@@ -254,12 +254,14 @@ class Worker:
         for body in (self._keeper, self._announcer, self._executor):
             if body is not None:
                 body.stop()
-        patience = 1.0 if self._at_once.is_set() else CLOSING
+        deadline = time.monotonic() + (1.0 if self._at_once.is_set() else CLOSING)
+        closing = [threading.Thread(target=_close, args=(fetcher,), daemon=True) for fetcher in self._fetchers]
         for thread in (*self._threads, *self._fetching):
-            thread.join(patience)
-        for fetcher in self._fetchers:
-            with contextlib.suppress(MachineryError):
-                fetcher.consumer.close()
+            thread.join(max(0.0, deadline - time.monotonic()))
+        for thread in closing:
+            thread.start()
+        for thread in closing:  # a service that does not answer must not keep the process
+            thread.join(max(0.5, deadline - time.monotonic()))
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
@@ -285,3 +287,9 @@ class Worker:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _close(fetcher: Fetcher) -> None:
+    with contextlib.suppress(MachineryError):
+        fetcher.debts.pay()
+        fetcher.consumer.close()
