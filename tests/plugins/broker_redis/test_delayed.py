@@ -123,6 +123,28 @@ def test_what_a_dead_mover_was_moving_is_moved_by_another(
     assert not raw.exists(MOVING)
 
 
+def test_a_mover_that_was_held_up_delivers_nothing_a_second_time(
+    broker: RedisBroker, consumer: RedisConsumer, raw: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a mover that was stopped before it pushed, and another that took over meanwhile
+    monkeypatch.setattr(_maintenance, "MOVING_LEASE", timedelta(seconds=0.1))
+    add_as_go_does(raw, body(1), -1)
+    maintenance = consumer._maintenance
+    push = maintenance._push
+    held_up: list[tuple[Any, ...]] = []
+    with monkeypatch.context() as stopped:
+        stopped.setattr(maintenance, "_push", lambda *arguments: held_up.append(arguments))
+        consumer.maintain()
+    time.sleep(0.15)
+    consumer.maintain()
+
+    # When the first goes on
+    push(*held_up[0])
+
+    # Then the message is there once
+    assert [message.body for message in broker.pending("tasks", 9)] == [body(1)]
+
+
 def test_two_movers_promote_each_message_once(broker: RedisBroker, another: Any) -> None:
     broker.publish([Message(body(number), "tasks", eta=soon(0.2)) for number in range(3000)])
     one, two = another("one"), another("two")

@@ -96,8 +96,9 @@ def _to_settings(service: Service) -> dict[str, Any]:
 
 
 def _to_socket_timeout(service: Service) -> float | None:
-    """Seconds for one step of redis-py's on a socket: the shortest limit, since TLS, passwords and names are steps of
-    connecting. Longer waits for answers are ours (`Connections`).
+    """Seconds for one step of redis-py's on a socket: the shortest limit, since a password, say, is a step of connecting.
+
+    Longer waits for answers are those of `Connections`.
     """
     limits = (service.connect_timeout, service.options.read_timeout, service.options.write_timeout)
     return min((limit.total_seconds() for limit in limits if limit), default=None)

@@ -72,10 +72,8 @@ def translate(  # noqa: PLR0911 - one line of the table each
         )
     if isinstance(error, driver.InvalidResponse):
         return ConfigError(f"what answers at {address} does not speak Redis's protocol ({text})")
-    if isinstance(error, driver.ReadOnlyError) or _REPLICA.search(text):
-        return unavailable(f"Redis at {address} is a replica now, which takes no tasks: {text}")
-    if isinstance(error, _TRANSIENT):
-        return unavailable(f"Redis at {address} is not ready: {text}")
+    if trouble := _passing_trouble(error, text):
+        return unavailable(f"Redis at {address} {trouble}: {text}")
     if isinstance(error, driver.AuthenticationError | driver.AuthorizationError | driver.NoPermissionError):
         return ConfigError(f"Redis at {address} refuses us: {_hint(_with_code(error, text))} ({text})")
     for pattern, hint in _HINTS:
@@ -93,6 +91,12 @@ def translate(  # noqa: PLR0911 - one line of the table each
     if isinstance(error, driver.RedisClusterException):
         return unavailable(f"cannot reach the Redis cluster at {address}: {text}")
     return Unsupported(f"Redis at {address} refuses: {text}")
+
+
+def _passing_trouble(error: BaseException, text: str) -> str:
+    if isinstance(error, driver.ReadOnlyError) or _REPLICA.search(text):
+        return "is a replica now, which takes no tasks"
+    return "is not ready" if isinstance(error, _TRANSIENT) else ""
 
 
 def is_redirection(error: BaseException) -> bool:

@@ -85,7 +85,10 @@ class Maintenance:
         return 0.0
 
     def _push(self, bodies: Sequence[bytes], moving: str) -> None:
-        """To their queues, and only then out of ``moving``: what is lost on the way is moved again."""
+        """To their queues and out of ``moving``: on one server in one step, in a cluster one after the other.
+
+        What is lost between the two is moved again, and then arrives twice.
+        """
         by_queue: dict[str, list[bytes]] = {}
         unreadable: list[bytes] = []
         for body in bodies:
@@ -93,7 +96,11 @@ class Maintenance:
                 by_queue.setdefault(queue_of(body, self._default_queue), []).append(body)
             except DecodeError:
                 unreadable.append(body)
-        commands: list[Command | Evaluation] = [("RPUSH", queue, *group) for queue, group in by_queue.items()]
+        together = not self._client.is_cluster
+        commands: list[Command | Evaluation] = [
+            Evaluation(script("arrive"), (moving, queue), tuple(group)) if together else ("RPUSH", queue, *group)
+            for queue, group in by_queue.items()
+        ]
         if unreadable:
             commands.append(self._burial(unreadable, "delayed message that cannot be decoded"))
         groups = [*by_queue.values(), *([unreadable] if unreadable else [])]

@@ -1,6 +1,7 @@
 """The Lua scripts: whatever has to happen in Redis at once.
 
-Each ``.lua`` file opens with what it promises and what its KEYS and ARGV are. All keys of a script lie in one cluster slot.
+Each ``.lua`` file opens with what it promises and what its KEYS and ARGV are. All keys of a script lie in one cluster slot, but
+those of ``arrive``, which clusters do without.
 """
 
 from __future__ import annotations
