@@ -158,7 +158,7 @@ def test_an_unknown_task_stays_until_a_worker_comes_that_knows_it(server: Server
         assert result.get(timeout=10) == "known now"
 
 
-@pytest.mark.parametrize("uuid", ["", "x" * 10_000, "täsk/..\n\0"])
+@pytest.mark.parametrize("uuid", ["x" * 10_000, "täsk/..\n\0"])
 def test_an_odd_id_is_an_id(server: Server, uuid: str) -> None:
     publish(server, message(UUID=uuid))
     with server.new_worker("test", 1):

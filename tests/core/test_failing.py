@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -18,6 +19,7 @@ from machinery import (
     TaskContext,
     TaskFailed,
 )
+from machinery.abc import Message
 from tests.core.observed import ObservedBroker
 from tests.interop.eventually import eventually
 
@@ -292,3 +294,52 @@ def test_a_task_within_its_expiry_runs(server: Server) -> None:
 
     with server.new_worker("test", 1):
         assert fresh.options(expires=60).send().get(timeout=10) == "fresh"
+
+
+def test_an_exception_whose_text_ends_programs_costs_no_slot(server: Server) -> None:
+    class Trap(Exception):
+        def __str__(self) -> str:
+            raise KeyboardInterrupt
+
+    class Rule:
+        def delay(self, failures: int, last_delay: int) -> timedelta:
+            raise SystemExit
+
+    @server.task
+    def trap() -> None:
+        raise Trap
+
+    @server.task
+    async def trap_softly() -> None:
+        raise Trap
+
+    @server.task(retry=Rule(), retry_count=3)
+    def ruled() -> None:
+        raise ValueError("no good")
+
+    # Given more of them than there are slots
+    with server.new_worker("test", 1):
+        for task in (trap, trap_softly, ruled, trap, trap_softly, ruled):
+            with pytest.raises(TaskFailed):
+                task.send().get(timeout=10)
+
+
+def test_a_task_that_asks_for_another_run_at_once_does_not_spin(server: Server) -> None:
+    runs: list[float] = []
+
+    @server.task
+    def again() -> None:
+        runs.append(time.monotonic())
+        if len(runs) < 4:
+            raise RetryTaskLater(retry_in=-5)
+
+    with server.new_worker("test", 1):
+        again.send().get(timeout=10)
+    assert runs[-1] - runs[0] >= 0.03
+
+
+def test_a_message_that_names_no_task_is_a_dead_letter(server: Server, broker: ObservedBroker) -> None:
+    broker.publish([Message(b"{}", server.config.default_queue)])
+    with server.new_worker("test", 1):
+        eventually(server.dead_tasks)
+    assert [letter.reason for letter in server.dead_tasks()] == ["it names no task"]

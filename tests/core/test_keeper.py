@@ -58,6 +58,7 @@ def test_what_is_no_longer_ours_is_not_held(keeping: Parts) -> None:
 
 @pytest.mark.parametrize("error", [BrokerUnavailable("away"), ZeroDivisionError("a defect")])
 def test_a_renewal_that_fails_is_tried_again(keeping: Parts, journal: Journal, error: Exception) -> None:
+    keeping.send_and_receive([Signature("noop")])  # what holds nothing renews nothing
     journal.be_away("extend", error)
     eventually(lambda: len(journal.of("extend?")) >= 3)
     journal.come_back()

@@ -38,7 +38,10 @@ def test_a_thread_that_a_task_left_behind_does_not_keep_the_process(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "leaving.py").write_text(APPLICATION, "utf-8")
     command = [sys.executable, "-m", "machinery", "worker", "leaving:server", "-c", "1"]
-    with Server.from_url("sqlite:///tasks.db") as server, subprocess.Popen(command, stderr=subprocess.DEVNULL) as worker:
+    with (
+        Server.from_url("sqlite:///tasks.db") as server,
+        subprocess.Popen(command, stderr=subprocess.DEVNULL) as worker,
+    ):
         server.send_task(Signature("stubborn"))
         eventually((tmp_path / "begun").exists)
 

@@ -37,9 +37,7 @@ def test_after_a_first_crash_all_of_them_run_together(parts: Parts, backend: Obs
     assert len(redelivered(parts, backend, 1, 1, 2, 3)) == 3
 
 
-def test_after_a_second_crash_they_run_one_at_a_time(
-    parts: Parts, backend: ObservedBackend, journal: Journal
-) -> None:
+def test_after_a_second_crash_they_run_one_at_a_time(parts: Parts, backend: ObservedBackend, journal: Journal) -> None:
     # Given three tasks that were there at two crashes
     (first,) = redelivered(parts, backend, 2, 1, 2, 3)
     assert first.crashes == 2

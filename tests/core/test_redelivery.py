@@ -21,8 +21,9 @@ from machinery import (
     Worker,
     chain,
 )
-from machinery.abc import Delivery
+from machinery.abc import Delivery, Message
 from machinery.errors import BrokerUnavailable
+from machinery.wire import encode_signature
 from tests.core.gate import Gate
 from tests.core.observed import Journal, ObservedBackend, ObservedBroker
 from tests.interop.eventually import eventually
@@ -324,3 +325,32 @@ def test_a_task_that_is_no_longer_ours_and_still_runs_is_saved_all_the_same(jour
         eventually(lambda: len(journal.of("ack")) == 2)
     assert gate.runs == 1
     broker.close()
+
+
+def test_messages_without_an_id_all_run_also_when_they_are_redelivered(
+    server: Server, broker: ObservedBroker, backend: ObservedBackend
+) -> None:
+    runs: list[int] = []
+
+    @server.task
+    def note(number: int) -> None:
+        runs.append(number)
+
+    def push(*numbers: int) -> None:
+        bodies = [encode_signature(Signature("note", [number], routing_key=QUEUE)) for number in numbers]
+        broker.publish([Message(body, QUEUE) for body in bodies])
+
+    # Given some that have ended, and more that a worker had received when it died
+    push(0, 1, 1)
+    with server.new_worker("test", 2):
+        eventually(lambda: len(runs) == 3)
+    push(2, 3, 3)
+    broker.let_a_worker_die(QUEUE)
+
+    # When another worker gets them
+    with server.new_worker("test", 2):
+        eventually(lambda: len(runs) == 6)
+
+    # Then each has run, and no record was written that all of them would share
+    assert sorted(runs) == [0, 1, 1, 2, 3, 3]
+    assert backend.load([""]) == [None]

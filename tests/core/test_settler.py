@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
 import pytest
@@ -15,6 +15,7 @@ from machinery.errors import (
     BackendUnavailable,
     BrokerUnavailable,
     Closed,
+    ConfigError,
     EncodeError,
     MessageTooLarge,
     PublishError,
@@ -354,3 +355,39 @@ def test_a_successor_that_has_begun_is_not_sent_again_when_the_answer_to_sending
     (state,) = backend.load(["task_follower"])
     assert state is not None
     assert state.is_success
+
+
+def test_a_task_whose_record_can_never_be_stored_is_a_dead_letter_and_its_neighbours_are_not(
+    settling: Parts, server: Server, journal: Journal, backend: ObservedBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a store that refuses one record for good, such as a key of another type
+    save = backend.save
+
+    def refuse(states: Sequence[TaskState]) -> list[TaskState]:
+        if any(state.task_uuid == "task_bad" for state in states):
+            raise ConfigError("the key holds something else")
+        return save(states)
+
+    monkeypatch.setattr(backend, "save", refuse)
+
+    # When it is settled beside another
+    for run in settling.run([Signature("good", uuid="task_bad"), Signature("good", uuid="task_fine")]):
+        settling.settler.finished(run)
+
+    # Then it is kept with the reason, instead of being run for ever
+    eventually(server.dead_tasks)
+    (letter,) = server.dead_tasks()
+    assert "the key holds something else" in letter.reason
+    assert server.result("task_fine").state is State.SUCCESS
+    eventually(lambda: not settling.fetcher.held)
+
+
+def test_a_store_that_refuses_everything_makes_no_dead_letters(
+    settling: Parts, server: Server, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("machinery._worker._fetcher.LATER", timedelta(seconds=30))
+    runs = settling.run([Signature("good")])
+    journal.be_away("save", ConfigError("wrong password"))
+    settling.settler.finished(runs[0])
+    eventually(lambda: journal.of("postpone"))
+    assert server.dead_tasks() == []

@@ -61,7 +61,7 @@ _HINTS: tuple[tuple[re.Pattern[str], str], ...] = (
 )
 
 
-def translate(  # noqa: PLR0911 - one line of the table each
+def translate(  # noqa: C901, PLR0911 - one line of the table each
     error: BaseException, unavailable: type[Unavailable], address: str
 ) -> MachineryError:
     """What to raise instead of ``error``. ``address`` is the service's redacted URL."""

@@ -181,7 +181,10 @@ class Executor:
             place.current = run
             if ready and (self.mean_duration >= SHORT or (not self.mean_duration and len(self.places) < EAGER)):
                 self._wake()
-            self.run_here(run)
+            try:
+                self.run_here(run)
+            except BaseException as error:  # noqa: BLE001 - whatever it was, it must not cost this slot
+                self._mend(run, error)
             place.current = None
             self._finished(run)
 
@@ -249,8 +252,11 @@ class Executor:
             if self.ready_on_loop.pop(run, self) is not None:
                 return  # taken back
             self._on_loop[run] = None
-            if await asyncio.to_thread(self._may_start, run) if run.suspect else self._may_start(run):
-                await self.run_coroutine(run)
+            try:
+                if await asyncio.to_thread(self._may_start, run) if run.suspect else self._may_start(run):
+                    await self.run_coroutine(run)
+            except BaseException as error:  # noqa: BLE001 - whatever it was, it must not cost this slot
+                self._mend(run, error)
             del self._on_loop[run]
         self._finished(run)
 
@@ -298,6 +304,12 @@ class Executor:
             return not run.suspect or run.fetcher.begin(run)
         run.give_back()
         return False
+
+    def _mend(self, run: Run, error: BaseException) -> None:
+        """Nothing should come this far. A run always has an outcome all the same."""
+        self._hooks.logger.error("running %s %s went wrong", run.signature.name, run.signature.uuid, exc_info=error)
+        if run.outcome is None:
+            run.fail(error, error_text(error))
 
     def _note(self, begin: float) -> None:
         self.last_end = end = time.monotonic()

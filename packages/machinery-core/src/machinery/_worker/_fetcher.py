@@ -15,7 +15,7 @@ from machinery._worker._debts import Debts
 from machinery._worker._patience import GivenUp, Patience
 from machinery._worker._run import Run
 from machinery._worker._sorter import Sorter
-from machinery.errors import Closed, Unavailable
+from machinery.errors import Closed, MachineryError, Unavailable
 
 if TYPE_CHECKING:
     from machinery._config import Config
@@ -111,6 +111,13 @@ class Fetcher:
                 if not self._stopping.is_set():
                     self._hooks.logger.exception("fetching from %s ended", self.queue)
                 return
+            except MachineryError as error:
+                pause = backoff.next()
+                self._hooks.report_trouble(
+                    error, f"fetching from {self.queue} is refused; trying again in {pause:.1f} s"
+                )
+                self.last_look = time.monotonic()
+                self._stopping.wait(pause)
             except Exception as error:
                 pause = backoff.next()
                 self._hooks.logger.exception("fetching from %s failed; trying again in %.1f s", self.queue, pause)

@@ -6,6 +6,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from machinery._retry import Backoff
 from machinery.errors import MachineryError
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ class Keeper:
         self._stopped = threading.Event()
         self._renewals = dict.fromkeys(fetchers, 0.0)
         self._chores = dict.fromkeys(fetchers, 0.0)
+        self._backoffs = {fetcher: Backoff(base=0.5, cap=10.0) for fetcher in fetchers}
+        self._complained: set[tuple[str, Fetcher]] = set()
 
     def stop(self) -> None:
         """End the thread."""
@@ -62,13 +65,18 @@ class Keeper:
             return
         if now < self._renewals[fetcher]:
             return
+        deliveries = fetcher.deliveries()
+        if not deliveries:
+            self._renewals[fetcher] = now + term / 6
+            return
         begin = time.monotonic()
         try:
-            lost = fetcher.consumer.extend(fetcher.deliveries())
+            lost = fetcher.consumer.extend(deliveries)
         except Exception as error:  # noqa: BLE001 - nor must a plug-in's defect let all leases run out silently
-            self._hooks.report_trouble(error, f"cannot renew the leases of {fetcher.queue}")
+            self._complain(error, "cannot renew the leases of", fetcher)
             self._renewals[fetcher] = now + min(1.0, term / 6)
             return
+        self._complained.discard(("cannot renew the leases of", fetcher))
         self._renewals[fetcher] = now + term / 3
         if lost and (count := fetcher.lost(lost)):
             self._hooks.logger.warning("%d deliveries of %s are no longer ours", count, fetcher.queue)
@@ -79,13 +87,21 @@ class Keeper:
             return
         try:
             pause = fetcher.consumer.maintain()
+            self._backoffs[fetcher].reset()
+            self._complained.discard(("cannot look after", fetcher))
         except MachineryError as error:
-            self._hooks.report_trouble(error, f"cannot look after {fetcher.queue}")
-            pause = 1.0
+            self._complain(error, "cannot look after", fetcher)
+            pause = self._backoffs[fetcher].next()
         except Exception:
             self._hooks.logger.exception("looking after %s failed", fetcher.queue)
-            pause = 5.0
+            pause = self._backoffs[fetcher].next()
         self._chores[fetcher] = float("inf") if pause is None else time.monotonic() + pause
+
+    def _complain(self, error: Exception, what: str, fetcher: Fetcher) -> None:
+        """Once for each time that the service goes away: the fetcher goes on saying so."""
+        if (what, fetcher) not in self._complained:
+            self._complained.add((what, fetcher))
+            self._hooks.report_trouble(error, f"{what} {fetcher.queue}")
 
     def _watch(self, fetcher: Fetcher) -> None:
         """The watchdog: a fetch that neither answers nor fails is cut off, which makes it fail and reconnect."""

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 E = TypeVar("E", bound=BaseException)
 
 
+SHORTEST_PAUSE = timedelta(milliseconds=10)
+"""The least that `RetryTaskLater` waits, whatever it says: a task that asks to be run again at once must not spin."""
+
+
 class Outcome(Enum):
     """How a run ended, for the settler."""
 
@@ -95,13 +99,13 @@ class Run:
         """The function raised: later, again or for good (protocol §7.3)."""
         try:
             self._judge(exception)
-        except Exception as defect:  # noqa: BLE001 - a retry rule of the application's own, or a pause beyond all calendars
+        except BaseException as defect:  # noqa: BLE001 - a retry rule of the application's own, or a pause beyond all calendars
             self.fail(exception, f"{error_text(exception)} (no retry: {error_text(defect)})")
 
     def _judge(self, exception: BaseException) -> None:
         later = _find(exception, RetryTaskLater)
         if later is not None:
-            self._retry(exception, later.retry_in, failed=False)
+            self._retry(exception, max(later.retry_in, SHORTEST_PAUSE), failed=False)
             return
         reject = _find(exception, Reject)
         text = error_text(exception)
@@ -142,7 +146,7 @@ def error_text(exception: BaseException) -> str:
     """What is stored of an exception: its text, or its class's name when that is empty."""
     try:
         text = str(exception)
-    except Exception:  # noqa: BLE001 - anybody's __str__
+    except BaseException:  # noqa: BLE001 - anybody's __str__, which may even want to end the program
         text = ""
     return text or type(exception).__name__
 

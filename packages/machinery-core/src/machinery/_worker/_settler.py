@@ -12,12 +12,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from machinery._signatures import new_task_uuid
 from machinery._states import State, TaskState
 from machinery._successors import after_failure, after_success
 from machinery._worker._outbox import Following, Outbox, unsent
 from machinery._worker._patience import GivenUp, Patience
 from machinery._worker._run import Outcome, Run
-from machinery.errors import Closed, MachineryError, ResultTooLarge
+from machinery.errors import Closed, MachineryError, ResultTooLarge, Unavailable
 
 if TYPE_CHECKING:
     from machinery._sending import Sender
@@ -90,14 +91,36 @@ class Settler:
             self.settle(batch)
         except GivenUp:
             self._hooks.logger.warning("left %d ended tasks unsettled; they will be delivered again", len(batch))
-        except BaseException:  # a SystemExit of an application's handler must not end this thread either
+        except BaseException as error:  # a SystemExit of an application's handler must not end this thread either
             if len(batch) > 1:  # one of them must not hold up the others
                 for run in batch:
                     self._settle_safely([run])
                 return
             run = batch[0]
             self._hooks.logger.exception("task %s %s could not be settled", run.signature.name, run.signature.uuid)
-            run.fetcher.postpone_quietly(run)
+            if not self._bury(run, error):
+                run.fetcher.postpone_quietly(run)
+
+    def _bury(self, run: Run, error: BaseException) -> bool:
+        """To the dead letters, when a service refuses this very task for good and no other. Whether it is there now."""
+        if not isinstance(error, MachineryError) or isinstance(error, (Closed, Unavailable)):
+            return False
+        if not run.fetcher.keeps_dead_letters:
+            return False
+        probe = new_task_uuid()
+        try:
+            self._backend.save([TaskState(probe)])
+            self._backend.forget([probe])
+        except Exception:  # noqa: BLE001 - then everybody is concerned, and it is tried again later
+            return False
+        run.dead = f"it could not be settled: {error}"
+        try:
+            self._reject(run, [run.delivery, *(run.adopted or ())])
+        except (GivenUp, MachineryError):
+            self._hooks.logger.exception("nor could it be made a dead letter")
+            return False
+        run.fetcher.forget(run)
+        return True
 
     # -- one batch ----------------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from machinery._headers import expiry_of
+from machinery._signatures import Signature, new_task_uuid
 from machinery._states import State, TaskState
 from machinery._worker._patience import Patience
 from machinery._worker._run import Run
@@ -19,7 +20,6 @@ from machinery.wire import decode_signature
 if TYPE_CHECKING:
     from machinery._config import Config
     from machinery._registry import Registry
-    from machinery._signatures import Signature
     from machinery._worker._fetcher import Fetcher
     from machinery._worker._hooks import Hooks
     from machinery._worker._quarantine import Quarantine
@@ -72,10 +72,8 @@ class Sorter:
         origin = self._origin
         hold = origin.hold
         for delivery in deliveries:
-            try:
-                signature = decode_signature(delivery.body)
-            except DecodeError as error:
-                self._give_up_on(delivery, f"undecodable: {error}")
+            signature = self._decoded(delivery)
+            if signature is None:
                 continue
             task = find(signature.name)
             if task is None or signature.chord_callback is not None:
@@ -96,6 +94,21 @@ class Sorter:
         if doubtful:
             runs += self._examine(doubtful)
         return runs
+
+    def _decoded(self, delivery: Delivery) -> Signature | None:
+        """What ``delivery`` says; ``None`` when it says nothing, and is a dead letter now."""
+        try:
+            signature = decode_signature(delivery.body)
+        except DecodeError as error:
+            self._give_up_on(delivery, f"undecodable: {error}")
+            return None
+        if not signature.name:
+            self._give_up_on(delivery, "it names no task")
+            return None
+        if signature.uuid:
+            return signature
+        # All messages without an id would share one record: the first that ended would keep the others from running.
+        return signature.with_(uuid=new_task_uuid())
 
     def _is_adopted(self, delivery: Delivery, uuid: str) -> bool:
         """Leave a redelivery of what we still have to the run we have. A retry's copy has the same id and is another message."""
@@ -165,10 +178,8 @@ class Sorter:
 
     def _crashes(self, run: Run, state: TaskState | None) -> int:
         """Only a delivery that had *started* counts: the neighbours of a poison task in its batch never suffer."""
-        if not self._stores:
+        if state is None:  # nothing is known of it: then its deliveries have to do
             return max(0, (run.delivery.attempt or 1) - 1)
-        if state is None:
-            return 0
         return state.crashes + (state.state is State.STARTED)
 
     def _give_up_on(self, delivery: Delivery, reason: str) -> None:
