@@ -14,7 +14,7 @@ CORE = PACKAGES / "machinery-core" / "src" / "machinery"
 PUBLIC = {"machinery", "machinery.abc", "machinery.errors", "machinery.wire", "machinery.testing"}
 
 # A module of core that may import what an extra installs, and what that is.
-EXTRAS = {"_config_files.py": {"yaml"}, "_json.py": {"orjson"}}
+EXTRAS = {"_config_files.py": {"yaml"}}
 
 PLUG_INS = sorted(path for path in PACKAGES.glob("*/src/machinery_*") if path.is_dir())
 
