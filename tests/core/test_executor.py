@@ -255,3 +255,78 @@ def test_coroutines_and_functions_end_alike(server: Server, parts: Parts) -> Non
     executor.start(parts.send_and_receive([Signature("soft", [number]) for number in range(30)]))
     eventually(lambda: len(parts.ended) == 30)
     assert sorted(run.results[0].value for run in parts.ended) == list(range(30))
+
+
+def test_a_task_costs_no_slot_when_the_system_has_no_thread_left(
+    server: Server, parts: Parts, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    @server.task
+    def noop() -> None: ...
+
+    executor = executor_of(parts, 2)
+    runs = runs_of(parts, "noop", 3)
+
+    # Given a system that refuses a thread
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as refusing:
+        refusing.setattr(threading.Thread, "start", refuse)
+        executor.start(runs[:2])
+    assert executor.places == []
+    assert "can't start new thread" in caplog.text
+
+    # When it has one again
+    executor.start(runs[2:])
+
+    # Then everything runs
+    eventually(lambda: len(parts.ended) == 3)
+
+
+def test_an_exception_whose_text_is_a_trap_of_its_own_costs_no_slot(server: Server, parts: Parts) -> None:
+    class Text(str):
+        __slots__ = ()
+
+        def __bool__(self) -> bool:
+            raise SystemExit
+
+        def __format__(self, spec: str) -> str:
+            raise SystemExit
+
+    class Trap(Exception):
+        def __str__(self) -> str:
+            return Text("gotcha")
+
+    @server.task
+    def trap() -> None:
+        raise Trap
+
+    executor = executor_of(parts, 1)
+    executor.start(runs_of(parts, "trap", 3))
+    eventually(lambda: len(parts.ended) == 3)
+    assert {run.error for run in parts.ended} == {"gotcha"}
+
+
+@pytest.mark.parametrize("name", ["noop", "soft"])
+def test_whatever_goes_wrong_around_a_task_it_has_an_outcome_and_its_slot_is_free(
+    server: Server, parts: Parts, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    @server.task
+    def noop() -> None: ...
+
+    @server.task
+    async def soft() -> None: ...
+
+    def go_wrong(begin: float) -> None:
+        raise SystemExit
+
+    executor = executor_of(parts, 1)
+    runs = runs_of(parts, name, 4)
+    with monkeypatch.context() as wrong:
+        wrong.setattr(executor, "_note", go_wrong)
+        executor.start(runs[:3])
+        eventually(lambda: len(parts.ended) == 3)
+    executor.start(runs[3:])
+    eventually(lambda: len(parts.ended) == 4)
+    assert [run.outcome for run in runs] == [Outcome.SUCCEEDED] * 4
+    eventually(lambda: executor.busy == 0)

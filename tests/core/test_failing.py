@@ -343,3 +343,24 @@ def test_a_message_that_names_no_task_is_a_dead_letter(server: Server, broker: O
     with server.new_worker("test", 1):
         eventually(server.dead_tasks)
     assert [letter.reason for letter in server.dead_tasks()] == ["it names no task"]
+
+
+@pytest.mark.parametrize("pause", [timedelta(0), timedelta(seconds=-5)])
+def test_a_retry_rule_that_names_no_pause_gets_the_shortest(
+    server: Server, broker: ObservedBroker, pause: timedelta
+) -> None:
+    class Rule:
+        def delay(self, failures: int, last_delay: int) -> timedelta:
+            return pause
+
+    runs: list[float] = []
+
+    @server.task(retry=Rule(), retry_count=2)
+    def bad() -> None:
+        runs.append(time.monotonic())
+        raise ValueError("no good")
+
+    with server.new_worker("test", 1), pytest.raises(TaskFailed, match="no good"):
+        bad.send().get(timeout=10)
+    assert len(runs) == 3
+    assert runs[-1] - runs[0] >= 0.02

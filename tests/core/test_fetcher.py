@@ -13,10 +13,11 @@ from machinery._worker._fetcher import MAX_SURPLUS
 from machinery._worker._run import Outcome, Run
 from machinery._worker._sorter import FIRST_UNKNOWN_DELAY, LONGEST_UNKNOWN_DELAY
 from machinery.abc import Message
-from machinery.errors import BackendUnavailable, BrokerUnavailable, DecodeError
+from machinery.errors import BackendUnavailable, BrokerUnavailable, ConfigError, DecodeError
 from machinery.wire import encode_signature
 from tests.core.observed import Journal, ObservedBackend, ObservedBroker
 from tests.core.worker_parts import QUEUE, Parts, delivery_of
+from tests.interop.eventually import eventually
 
 
 @pytest.fixture
@@ -84,7 +85,7 @@ def test_an_unknown_task_goes_back_with_a_growing_delay(parts: Parts, journal: J
 
 
 def test_unknown_tasks_are_not_remembered_without_end(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("machinery._worker._sorter.UNKNOWN_REMEMBERED", 10)
+    monkeypatch.setattr("machinery._worker._growing_delays.REMEMBERED", 10)
     for number in range(30):
         parts.fetcher._sorter.sort_out([delivery_of(encode_signature(Signature("who", uuid=f"task_{number}")))], 0)
     assert len(parts.fetcher._sorter._unknown) == 10
@@ -297,3 +298,41 @@ def test_another_message_of_the_same_task_is_not_adopted(parts: Parts, server: S
     assert second is not run
     assert run.adopted is None
     assert server.config is parts.config()
+
+
+def test_an_unknown_task_without_an_id_goes_back_with_a_growing_delay_of_its_own(
+    parts: Parts, journal: Journal
+) -> None:
+    for _ in range(40):
+        parts.fetcher._sorter.sort_out([delivery_of(encode_signature(Signature("who")))], 0)
+    parts.fetcher._sorter.sort_out([delivery_of(encode_signature(Signature("another")))], 0)
+    delays = [float(entry.split()[-1]) for entry in journal.of("postpone")]
+    assert delays[39] >= 0.5 * LONGEST_UNKNOWN_DELAY.total_seconds()
+    assert delays[40] <= 2 * FIRST_UNKNOWN_DELAY.total_seconds()
+
+
+def test_a_suspect_whose_start_is_refused_for_good_has_not_failed_and_comes_back_later(
+    parts: Parts, server: Server, broker: ObservedBroker, journal: Journal
+) -> None:
+    # Given a task to be run once more, and a backend that takes nothing
+    result = server.send_task(Signature("noop"))
+    broker.let_a_worker_die(QUEUE)
+    runs = parts.receive()
+    journal.fail("save", ConfigError("wrong password"))
+
+    # When
+    parts.executor.start(runs)
+    eventually(lambda: parts.ended)
+    parts.settler.settle(parts.ended)
+
+    # Then nothing is said of it
+    assert runs[0].outcome is Outcome.RETURNED
+    assert journal.of("nack", "postpone") == ["postpone noop 10"]
+    assert result.state is State.PENDING
+
+
+def test_what_cannot_be_settled_comes_back_later_each_time(parts: Parts, journal: Journal) -> None:
+    for body in [b"{}", b"{}", b"{}", b"[]"]:
+        run = Run(delivery_of(body), parts.fetcher, Signature("noop"), parts.server.registry.find("noop"), 0)  # type: ignore[arg-type]
+        parts.fetcher.postpone_quietly(run)
+    assert [float(entry.split()[-1]) for entry in journal.of("postpone")] == [10, 20, 40, 10]

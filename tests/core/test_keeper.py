@@ -124,3 +124,44 @@ def test_what_waits_in_vain_is_handed_back(keeping: Parts, journal: Journal, mon
     eventually(lambda: journal.of("nack"))
     assert journal.of("nack") == ["nack noop"] * 2
     assert not keeping.fetcher.held
+
+
+def test_who_holds_nothing_renews_nothing(keeping: Parts, journal: Journal) -> None:
+    time.sleep(0.4)  # more than a term
+    assert journal.of("extend") == []
+    keeping.send_and_receive([Signature("noop")])
+    eventually(lambda: journal.of("extend"))
+
+
+def test_a_service_that_is_away_is_complained_of_once_and_again_when_it_goes_away_again(
+    parts: Parts, journal: Journal, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def maintain(self: ObservedConsumer) -> float | None:
+        journal.note("maintain")
+        return 0.0
+
+    def look(times: int) -> list[float]:
+        """Several looks, however soon; the pauses between two attempts at the chores."""
+        pauses: list[float] = []
+        for _ in range(times):
+            parts.keeper._renewals[parts.fetcher] = parts.keeper._chores[parts.fetcher] = 0.0
+            parts.keeper._renew(parts.fetcher, time.monotonic())
+            parts.keeper._maintain(parts.fetcher, time.monotonic())
+            pauses.append(parts.keeper._chores[parts.fetcher] - time.monotonic())
+        return pauses
+
+    monkeypatch.setattr(ObservedConsumer, "maintain", maintain)
+    parts.send_and_receive([Signature("noop")])
+    for outage in (1, 2):
+        # When it goes away
+        for operation in ("extend", "maintain"):
+            journal.be_away(operation, BrokerUnavailable("away"))
+        pauses = look(20)
+
+        # Then that is said once, the chores are tried more and more rarely, and the leases as often as before
+        assert caplog.text.count("cannot look after") == outage
+        assert caplog.text.count("cannot renew the leases") == outage
+        assert pauses[0] < 1 < pauses[-1] <= 10
+        assert parts.keeper._renewals[parts.fetcher] - time.monotonic() <= 0.3 / 6
+        journal.come_back()
+        look(1)

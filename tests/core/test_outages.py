@@ -8,7 +8,7 @@ from machinery import (
     Server,
     chain,
 )
-from machinery.errors import BackendUnavailable, BrokerUnavailable
+from machinery.errors import BackendUnavailable, BrokerUnavailable, ConfigError
 from tests.core.observed import Journal, ObservedBroker
 from tests.interop.eventually import eventually
 
@@ -92,3 +92,17 @@ def test_a_server_that_is_closed_under_its_worker_ends_fetching(server: Server, 
     with server.new_worker("test", 1) as worker:
         broker.close()
         eventually(lambda: not worker._fetching[0].is_alive())
+
+
+def test_a_refusal_is_said_in_one_line_and_does_not_end_fetching(
+    server: Server, journal: Journal, caplog: pytest.LogCaptureFixture
+) -> None:
+    @server.task
+    def good() -> int:
+        return 1
+
+    journal.fail("receive", ConfigError("wrong password"))
+    with server.new_worker("test", 1):
+        assert good.send().get(timeout=10) == 1
+    assert "wrong password" in caplog.text
+    assert "Traceback" not in caplog.text

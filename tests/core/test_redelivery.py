@@ -354,3 +354,40 @@ def test_messages_without_an_id_all_run_also_when_they_are_redelivered(
     # Then each has run, and no record was written that all of them would share
     assert sorted(runs) == [0, 1, 1, 2, 3, 3]
     assert backend.load([""]) == [None]
+
+
+def test_messages_without_an_id_take_no_blame_for_the_crashes_of_others_that_look_the_same(
+    server: Server, broker: ObservedBroker
+) -> None:
+    runs: list[int] = []
+
+    @server.task
+    def note(number: int) -> None:
+        runs.append(number)
+
+    # Given a broker that counts deliveries by what the messages say, and one that says nothing of its own
+    body = encode_signature(Signature("note", [1], routing_key=QUEUE))
+    with server.new_worker("test", 2):
+        eventually(lambda: broker.consumers)
+        broker.consumers[0].injected.append(Delivery(body, QUEUE, redelivered=True, attempt=100))
+
+        # Then it runs
+        eventually(lambda: runs)
+    assert server.dead_tasks() == []
+
+
+def test_a_poisonous_task_whose_worker_died_before_it_was_put_away_is_still_a_dead_letter(
+    server: Server, broker: ObservedBroker, backend: ObservedBackend
+) -> None:
+    @server.task
+    def poison() -> None:
+        raise AssertionError("it is not to run again")
+
+    # Given a record that says why it is not to run again, and a message that is still in the queue
+    result = poison.send()
+    backend.save([TaskState(result.uuid, "poison", State.FAILURE, None, "crashed its worker 4 times", crashes=4)])
+    broker.let_a_worker_die(QUEUE)
+
+    with server.new_worker("test", 1):
+        (letter,) = eventually(server.dead_tasks)
+    assert letter.reason == "crashed its worker 4 times"

@@ -391,3 +391,46 @@ def test_a_store_that_refuses_everything_makes_no_dead_letters(
     settling.settler.finished(runs[0])
     eventually(lambda: journal.of("postpone"))
     assert server.dead_tasks() == []
+
+
+def test_a_dead_letter_that_cannot_be_kept_does_not_end_the_thread(
+    settling: Parts, server: Server, journal: Journal, backend: ObservedBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a store that refuses one record for good, and a broker whose dead letters have a defect
+    save = backend.save
+
+    def refuse(states: Sequence[TaskState]) -> list[TaskState]:
+        if any(state.task_uuid == "task_bad" for state in states):
+            raise ConfigError("the key holds something else")
+        return save(states)
+
+    monkeypatch.setattr(backend, "save", refuse)
+    journal.fail("reject", ZeroDivisionError("a defect"))
+    bad, fine = settling.run([Signature("good", uuid="task_bad"), Signature("good", uuid="task_fine")])
+
+    # When the one is settled, and then another
+    settling.settler.finished(bad)
+    eventually(lambda: journal.of("postpone"))
+    settling.settler.finished(fine)
+
+    # Then
+    eventually(lambda: server.result("task_fine").state is State.SUCCESS)
+    assert not server.dead_tasks()
+
+
+def test_what_was_adopted_by_a_task_whose_record_is_refused_is_settled_with_it(
+    parts: Parts, server: Server, journal: Journal, backend: ObservedBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(states: Sequence[TaskState]) -> list[TaskState]:
+        if any(state.task_uuid == "task_bad" for state in states):
+            raise ConfigError("the key holds something else")
+        return []
+
+    monkeypatch.setattr(backend, "save", refuse)
+    (run,) = parts.run([Signature("good", uuid="task_bad")])
+    run.adopted = [delivery_of(run.delivery.body, redelivered=True)]
+
+    parts.settler._settle_safely([run])
+
+    assert len(server.dead_tasks()) == 1
+    assert journal.of("reject", "ack") == ["reject good", "ack good"]

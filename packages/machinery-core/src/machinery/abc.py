@@ -219,7 +219,10 @@ class Consumer(ABC):
 
     @abstractmethod
     def extend(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
-        """Renew every lease for its full term. Called at a third of it. Without leases: does nothing and returns ``[]``."""
+        """Renew every lease for its full term. Called at a third of it, while anything is on loan.
+
+        Without leases: does nothing and returns ``[]``.
+        """
 
     def reset(self) -> None:  # noqa: B027 - a service without a connection has nothing to drop
         """Drop the connection: a `receive` that waits raises `BrokerUnavailable` soon, the next one connects anew.

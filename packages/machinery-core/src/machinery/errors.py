@@ -242,7 +242,8 @@ class LockUnavailable(Unavailable):
 class RetryTaskLater(Exception):
     """Raised by a task to be run again after ``retry_in``, without using up its `retry_count`.
 
-    Recognised when wrapped too (``raise OtherError from RetryTaskLater(…)``). ``retry_in`` is a `timedelta` or seconds.
+    Recognised when wrapped too (``raise OtherError from RetryTaskLater(…)``). ``retry_in`` is a `timedelta` or seconds;
+    at least 10 ms pass whatever it says.
     """
 
     def __init__(self, message: str = "", retry_in: timedelta | float = 0) -> None:

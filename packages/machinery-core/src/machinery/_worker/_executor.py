@@ -153,7 +153,13 @@ class Executor:
                 return False
             place = Slot()
             self.places.append(place)
-        threading.Thread(target=self._work, args=(place,), name="machinery-executor", daemon=True).start()
+        try:
+            threading.Thread(target=self._work, args=(place,), name="machinery-executor", daemon=True).start()
+        except RuntimeError as error:
+            # The system has none left. What waits has the other threads, or is looked at again in a moment.
+            self.places.remove(place)
+            self._hooks.report_trouble(error, "no thread for one more task")
+            return False
         return True
 
     def _unpark(self) -> bool:
@@ -306,10 +312,14 @@ class Executor:
         return False
 
     def _mend(self, run: Run, error: BaseException) -> None:
-        """Nothing should come this far. A run always has an outcome all the same."""
+        """Little should come this far. A run always has an outcome all the same: it has failed only if it has started."""
         self._hooks.logger.error("running %s %s went wrong", run.signature.name, run.signature.uuid, exc_info=error)
-        if run.outcome is None:
+        if run.outcome is not None:
+            return
+        if run.started:
             run.fail(error, error_text(error))
+        else:
+            run.give_back(later=True)
 
     def _note(self, begin: float) -> None:
         self.last_end = end = time.monotonic()

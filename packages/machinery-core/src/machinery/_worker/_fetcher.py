@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from machinery._retry import Backoff
 from machinery._states import State, TaskState
 from machinery._worker._debts import Debts
+from machinery._worker._growing_delays import GrowingDelays
 from machinery._worker._patience import GivenUp, Patience
 from machinery._worker._run import Run
 from machinery._worker._sorter import Sorter
@@ -33,7 +34,8 @@ MAX_SURPLUS = 400
 RECEIVE_TIMEOUT = 5.0
 """Seconds that one `receive` waits at most."""
 LATER = timedelta(seconds=10)
-"""After which a message that could not be settled, for a defect of some kind, is tried again."""
+"""After which a message that could not be settled, for a defect of some kind, is tried again; twice as long each time."""
+LONGEST_LATER = timedelta(minutes=10)
 
 
 class Fetcher:
@@ -80,6 +82,7 @@ class Fetcher:
             RECEIVE_TIMEOUT if self._lease is None else min(RECEIVE_TIMEOUT, self._lease.total_seconds() / 4)
         )
         self._by_uuid: dict[str, Run] = {}
+        self._later = GrowingDelays(2.0, LONGEST_LATER)
         self._stopping = threading.Event()
         self._sorter = Sorter(
             self,
@@ -283,9 +286,9 @@ class Fetcher:
         self._give_back([delivery for delivery in deliveries if id(delivery) not in held])
 
     def postpone_quietly(self, run: Run) -> None:
-        """Give back what could not be settled, for later."""
+        """Give back what could not be settled, for later, each time for longer."""
         self.forget(run)
-        self.debts.give_back(_all_deliveries([run]), LATER)
+        self.debts.give_back(_all_deliveries([run]), self._later.next(run.delivery.body, LATER))
 
     def lost(self, deliveries: Sequence[Delivery]) -> int:
         """These are no longer ours: what has not started will not; what runs goes on, and adopts the message if it comes back.

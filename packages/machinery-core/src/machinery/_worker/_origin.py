@@ -38,4 +38,4 @@ class Origin(Protocol):
         """Give the runs' deliveries back."""
 
     def postpone_quietly(self, run: Run) -> None:
-        """Give the run's delivery back for later; failing is no error."""
+        """Give the run's delivery back for later, each time for longer; failing is no error."""

@@ -22,7 +22,7 @@ E = TypeVar("E", bound=BaseException)
 
 
 SHORTEST_PAUSE = timedelta(milliseconds=10)
-"""The least that `RetryTaskLater` waits, whatever it says: a task that asks to be run again at once must not spin."""
+"""The least that a retry waits, whatever is asked for: a task that asks to be run again at once must not spin."""
 
 
 class Outcome(Enum):
@@ -58,6 +58,8 @@ class Run:
     """Its RECEIVED is written."""
     abandoned: bool = False
     """Handed back while it ran; what it returns is nobody's."""
+    later: bool = False
+    """When returned: not now, but after a pause."""
     adopted: list[Delivery] | None = None
     """Further deliveries of the same message that came while it ran."""
 
@@ -86,8 +88,9 @@ class Run:
         self.dead = dead
         self.outcome = Outcome.FAILED
 
-    def give_back(self) -> None:
+    def give_back(self, *, later: bool = False) -> None:
         """It is not to run here, or not now."""
+        self.later = later
         self.outcome = Outcome.RETURNED
 
     def replay(self, found: TaskState) -> None:
@@ -105,7 +108,7 @@ class Run:
     def _judge(self, exception: BaseException) -> None:
         later = _find(exception, RetryTaskLater)
         if later is not None:
-            self._retry(exception, max(later.retry_in, SHORTEST_PAUSE), failed=False)
+            self._retry(exception, later.retry_in, failed=False)
             return
         reject = _find(exception, Reject)
         text = error_text(exception)
@@ -120,7 +123,8 @@ class Run:
             return
         self.fail(exception, text)
 
-    def _retry(self, exception: BaseException, delay: timedelta, *, failed: bool) -> None:
+    def _retry(self, exception: BaseException, pause: timedelta, *, failed: bool) -> None:
+        delay = max(pause, SHORTEST_PAUSE)
         signature = self.signature
         headers = dict(signature.headers or {})
         headers[ATTEMPT] = str(self.attempt + 1)
@@ -145,7 +149,7 @@ class Run:
 def error_text(exception: BaseException) -> str:
     """What is stored of an exception: its text, or its class's name when that is empty."""
     try:
-        text = str(exception)
+        text = str.__str__(str(exception))  # a string's subclass may hold further surprises
     except BaseException:  # noqa: BLE001 - anybody's __str__, which may even want to end the program
         text = ""
     return text or type(exception).__name__

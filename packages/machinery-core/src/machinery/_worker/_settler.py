@@ -115,11 +115,10 @@ class Settler:
             return False
         run.dead = f"it could not be settled: {error}"
         try:
-            self._reject(run, [run.delivery, *(run.adopted or ())])
-        except (GivenUp, MachineryError):
+            self._settle_messages([run], [])
+        except Exception:  # also a plug-in's defect: it must not end this thread
             self._hooks.logger.exception("nor could it be made a dead letter")
             return False
-        run.fetcher.forget(run)
         return True
 
     # -- one batch ----------------------------------------------------------------------------------------------------------
@@ -252,8 +251,8 @@ class Settler:
                     self._reject(run, run.adopted)
                 else:
                     self._acknowledge(run.fetcher, run.adopted)
-        for origin in {run.fetcher for run in returned}:
-            origin.hand_back([run for run in returned if run.fetcher is origin])
+        if returned:
+            _give_back(returned)
 
     def _acknowledge(self, origin: Origin, deliveries: Sequence[Delivery]) -> None:
         lost = self._patience.call(partial(origin.consumer.ack, deliveries), "cannot acknowledge")
@@ -268,6 +267,14 @@ class Settler:
             return True
         lost = self._patience.call(partial(origin.consumer.reject, deliveries, run.dead), "cannot reject")
         return len(lost) < len(deliveries)
+
+
+def _give_back(returned: Sequence[Run]) -> None:
+    for run in returned:
+        if run.later:
+            run.fetcher.postpone_quietly(run)
+    for origin in {run.fetcher for run in returned}:
+        origin.hand_back([run for run in returned if run.fetcher is origin and not run.later])
 
 
 def _record(run: Run) -> TaskState:

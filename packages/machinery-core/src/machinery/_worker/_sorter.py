@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 from machinery._headers import expiry_of
 from machinery._signatures import Signature, new_task_uuid
 from machinery._states import State, TaskState
+from machinery._worker._growing_delays import GrowingDelays
 from machinery._worker._patience import Patience
 from machinery._worker._run import Run
 from machinery.errors import DecodeError
@@ -32,8 +32,6 @@ UNKNOWN_DELAY_GROWTH = 1.5
 LONGEST_UNKNOWN_DELAY = timedelta(seconds=60)
 QUARANTINE_DELAY = timedelta(seconds=1)
 """After which a task that is to run apart is tried again, while another one does."""
-UNKNOWN_REMEMBERED = 10_000
-"""How many unknown tasks' counts are kept."""
 
 
 class Sorter:
@@ -62,7 +60,7 @@ class Sorter:
         self._config = config
         self._quarantine = quarantine
         self._max_delay = max_delay
-        self._unknown: OrderedDict[str, timedelta] = OrderedDict()
+        self._unknown = GrowingDelays(UNKNOWN_DELAY_GROWTH, LONGEST_UNKNOWN_DELAY)
 
     def sort_out(self, deliveries: Sequence[Delivery], now: float) -> list[Run]:
         """The runs to start. Everything else is settled here, or handed to the settler with its outcome."""
@@ -81,11 +79,17 @@ class Sorter:
                 continue
             if signature.eta is not None and self._max_delay is not None and self._is_early(delivery, signature.eta):
                 continue
-            if delivery.redelivered is not False and self._is_adopted(delivery, signature.uuid):
+            may_be_second = delivery.redelivered is not False
+            if not signature.uuid:
+                # Nothing tells it from others like it, so nothing can be known of it, and each delivery runs. Under one record
+                # for all of them the first that ended would keep the others from running.
+                signature = signature.with_(uuid=new_task_uuid())
+                may_be_second = False
+            if may_be_second and self._is_adopted(delivery, signature.uuid):
                 continue
             run = Run(delivery, origin, signature, task, now)
             hold(run)
-            if delivery.redelivered is not False:
+            if may_be_second:
                 doubtful.append(run)
                 continue
             if signature.headers and self._is_late(run):
@@ -105,10 +109,7 @@ class Sorter:
         if not signature.name:
             self._give_up_on(delivery, "it names no task")
             return None
-        if signature.uuid:
-            return signature
-        # All messages without an id would share one record: the first that ended would keep the others from running.
-        return signature.with_(uuid=new_task_uuid())
+        return signature
 
     def _is_adopted(self, delivery: Delivery, uuid: str) -> bool:
         """Leave a redelivery of what we still have to the run we have. A retry's copy has the same id and is another message."""
@@ -142,6 +143,8 @@ class Sorter:
         for run, state in zip(doubtful, self._load([run.signature.uuid for run in doubtful]), strict=True):
             if state is not None and state.is_completed:
                 run.replay(state)
+                if state.error == _too_many(state.crashes):  # who found that died before the message was put away
+                    run.dead = state.error
                 self._settler.finished(run)
                 continue
             run.crashes = self._crashes(run, state)
@@ -151,7 +154,7 @@ class Sorter:
             )
             most = self._config().max_crashes
             if run.crashes > most:
-                reason = f"crashed its worker {run.crashes} times"
+                reason = _too_many(run.crashes)
                 run.fail(None, reason, dead=reason)
                 self._settler.finished(run)
             elif self._is_late(run):
@@ -200,12 +203,9 @@ class Sorter:
 
     def _leave_to_others(self, delivery: Delivery, signature: Signature, why: str) -> None:
         """Another worker may be able to run it: give it back, later each time."""
-        full = self._unknown.pop(signature.uuid, FIRST_UNKNOWN_DELAY)
-        self._unknown[signature.uuid] = min(LONGEST_UNKNOWN_DELAY, full * UNKNOWN_DELAY_GROWTH)
+        full = self._unknown.next(delivery.body, FIRST_UNKNOWN_DELAY)
         # Those that came together must not become due together: they would all come back here, in one batch.
         delay = full * random.uniform(0.5, 1.5)  # noqa: S311 - spreads load, hides nothing
-        if len(self._unknown) > UNKNOWN_REMEMBERED:
-            self._unknown.popitem(last=False)
         self._hooks.logger.warning(
             "the task %r (%s) %s; it goes back to %s for %.2f s",
             signature.name,
@@ -215,3 +215,8 @@ class Sorter:
             delay.total_seconds(),
         )
         self._patience.call(partial(self._origin.consumer.postpone, [delivery], delay), "cannot postpone")
+
+
+def _too_many(crashes: int) -> str:
+    """Why a task that crashed so often is not run again: in its record, and with its dead letter."""
+    return f"crashed its worker {crashes} times"
