@@ -84,7 +84,7 @@ class InlineRunner:
 class _NoConsumer(Consumer):
     """A message that runs inside `send` was never on loan."""
 
-    def receive(self, limit: int, timeout: float) -> list[Delivery]:  # noqa: ARG002
+    def receive(self, limit: int, timeout: float) -> list[Delivery]:  # noqa: ARG002 - nothing is on loan
         return []
 
     def stop(self) -> None:
@@ -93,17 +93,17 @@ class _NoConsumer(Consumer):
     def close(self) -> None:
         pass
 
-    def ack(self, deliveries: Sequence[Delivery]) -> list[Delivery]:  # noqa: ARG002
+    def ack(self, deliveries: Sequence[Delivery]) -> list[Delivery]:  # noqa: ARG002 - nothing is on loan
         return []
 
-    def nack(self, deliveries: Sequence[Delivery]) -> list[Delivery]:  # noqa: ARG002
+    def nack(self, deliveries: Sequence[Delivery]) -> list[Delivery]:  # noqa: ARG002 - nothing is on loan
         return []
 
-    def postpone(self, deliveries: Sequence[Delivery], delay: timedelta) -> list[Delivery]:  # noqa: ARG002
+    def postpone(self, deliveries: Sequence[Delivery], delay: timedelta) -> list[Delivery]:  # noqa: ARG002 - nothing is on loan
         return []
 
-    def reject(self, deliveries: Sequence[Delivery], reason: str) -> list[Delivery]:  # noqa: ARG002
+    def reject(self, deliveries: Sequence[Delivery], reason: str) -> list[Delivery]:  # noqa: ARG002 - nothing is on loan
         return []
 
-    def extend(self, deliveries: Sequence[Delivery]) -> list[Delivery]:  # noqa: ARG002
+    def extend(self, deliveries: Sequence[Delivery]) -> list[Delivery]:  # noqa: ARG002 - nothing is on loan
         return []
