@@ -12,9 +12,11 @@ from machinery._worker._announcer import Announcer
 from machinery._worker._executor import Executor
 from machinery._worker._fetcher import Fetcher
 from machinery._worker._hooks import Hooks
+from machinery._worker._joiner import Joiner
 from machinery._worker._keeper import Keeper
 from machinery._worker._patience import Patience
 from machinery._worker._quarantine import Quarantine
+from machinery._worker._reviver import Reviver
 from machinery._worker._run import Run
 from machinery._worker._settler import Settler
 from machinery.abc import Delivery
@@ -32,7 +34,16 @@ class Parts:
         self.started = threading.Event()
         self.hooks = Hooks(server.logger)
         self.patience = Patience(self.hooks)
-        self.settler = Settler(server.sender, server.backend, self.hooks, self.patience)
+        self.joiner = Joiner(server.backend, self.hooks, self.patience, lambda: server.config.mixed_fleet)
+        self.settler = Settler(server.sender, server.backend, self.hooks, self.patience, self.joiner)
+        self.reviver = Reviver(
+            sender=server.sender,
+            backend=server.backend,
+            lock=server.lock,
+            joiner=self.joiner,
+            hooks=self.hooks,
+            patience=self.patience,
+        )
         self.executor = Executor(slots, self.hooks, self._finished, self.started)
         self.announcer = Announcer(self.executor, self.settler, server.backend, self.hooks, self.started)
         self.fetcher = Fetcher(

@@ -4,6 +4,7 @@ This module is the application author's API; `machinery.abc` is the plug-in auth
 """
 
 from machinery._config import Config
+from machinery._group_results import ChordResult, GroupResult
 from machinery._results import AsyncResult, ChainResult
 from machinery._retry import Exponential, Fibonacci, Retry
 from machinery._server import Server
@@ -12,7 +13,7 @@ from machinery._states import GroupMeta, State, TaskResult, TaskState
 from machinery._task import Task, TaskContext
 from machinery._values import Arg
 from machinery._worker import Worker
-from machinery._workflows import Chain, chain
+from machinery._workflows import Chain, Chord, Group, chain, chord, group
 from machinery.errors import MachineryError, Reject, ResultTimeout, RetryTaskLater, SoftTimeLimitExceeded, TaskFailed
 
 __version__ = "0.1.0"
@@ -22,10 +23,14 @@ __all__ = [
     "AsyncResult",
     "Chain",
     "ChainResult",
+    "Chord",
+    "ChordResult",
     "Config",
     "Exponential",
     "Fibonacci",
+    "Group",
     "GroupMeta",
+    "GroupResult",
     "MachineryError",
     "Reject",
     "ResultTimeout",
@@ -43,4 +48,6 @@ __all__ = [
     "Worker",
     "__version__",
     "chain",
+    "chord",
+    "group",
 ]

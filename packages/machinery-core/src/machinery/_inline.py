@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from machinery._worker._executor import Executor
 from machinery._worker._hooks import Hooks
+from machinery._worker._joiner import Joiner
 from machinery._worker._patience import Patience
 from machinery._worker._run import Run
 from machinery._worker._settler import Settler
@@ -31,7 +32,9 @@ class InlineRunner:
     def __init__(self, server: Server) -> None:
         self._server = server
         self._hooks = Hooks(server.logger)
-        self._settler = Settler(server.sender, server.backend, self._hooks, Patience(self._hooks))
+        patience = Patience(self._hooks)
+        joiner = Joiner(server.backend, self._hooks, patience, lambda: server.config.mixed_fleet)
+        self._settler = Settler(server.sender, server.backend, self._hooks, patience, joiner)
         self._executor = Executor(1, self._hooks, self._settler.finished, threading.Event())
         self.consumer: Consumer = _NoConsumer()
         self.room = threading.Event()

@@ -104,6 +104,11 @@ class ChainResult(AsyncResult[R_co]):
         return value  # type: ignore[no-any-return]
 
 
+def wait_once(backend: Backend, ids: Sequence[str], step: float, interval: float | None) -> list[TaskState | None]:
+    """The records after at most ``step`` seconds, as `Backend.wait` has them."""
+    return backend.wait(ids, step) if interval is None else backend.wait(ids, step, interval)
+
+
 def wait_for(
     backend: Backend, ids: Sequence[str], timeout: float | None, interval: float | None, *, patient: bool = False
 ) -> list[TaskState]:
@@ -119,7 +124,7 @@ def wait_for(
             for uuid, state in zip(ids, backend.load(ids), strict=True):
                 if state is None:
                     raise not_found(uuid)
-        states = backend.wait(ids, step) if interval is None else backend.wait(ids, step, interval)
+        states = wait_once(backend, ids, step, interval)
         done = [state for state in states if state is not None and state.is_completed]
         if len(done) == len(ids):
             return done
@@ -127,7 +132,7 @@ def wait_for(
             missing = [uuid for uuid, state in zip(ids, states, strict=True) if state is None]
             if missing and not patient:
                 raise not_found(missing[0])
-            raise ResultTimeout(f"no result of {_some(ids)} within {timeout} s; it goes on, ask again later")
+            raise ResultTimeout(f"no result of {some_of(ids)} within {timeout} s; it goes on, ask again later")
 
 
 def check_seconds(**given: object) -> None:
@@ -155,5 +160,6 @@ def not_found(uuid: str) -> StateNotFound:
     )
 
 
-def _some(ids: Sequence[str]) -> str:
+def some_of(ids: Sequence[str]) -> str:
+    """What to call these tasks in an error."""
     return ids[0] if len(ids) == 1 else f"{len(ids)} tasks ({ids[0]}, …)"

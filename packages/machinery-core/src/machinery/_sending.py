@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from machinery._signatures import Signature, check_texts, new_task_uuid, raw_signature
-from machinery._states import State, TaskState
+from machinery._states import GroupMeta, State, TaskState
 from machinery.abc import Backend, Broker, Message
-from machinery.errors import EncodeError, PriorityNotSupported
+from machinery.errors import EncodeError, MachineryError, PriorityNotSupported, PublishError, Unavailable
 from machinery.wire import encode_signature
 
 if TYPE_CHECKING:
@@ -48,12 +49,58 @@ class Sender:
             self.submit(prepared)
         return prepared
 
+    def send_group(self, members: Sequence[Signature], concurrency: int = 0) -> list[Signature]:
+        """Store PENDING for all members and the group, then publish all, in at most ``concurrency`` parallel batches (0: one).
+
+        Go's workers fail on a member without a record, and count by the records of all, so that none may be missing when the
+        first member runs. Raises as `send`, `GroupTooLarge`, and `ResultsNotStored` for a chord that nobody could join; a group
+        of which something was refused for good is closed, so that nothing waits for the rest.
+        """
+        prepared = [self._prepare(signature) for signature in members]
+        for signature in prepared:
+            self._check(signature)
+        callback = prepared[0].chord_callback
+        if callback is not None:
+            self._check(callback)
+        now = datetime.now(UTC)
+        messages = [self._to_message(signature, now) for signature in prepared]
+        group = GroupMeta(prepared[0].group_uuid, tuple([signature.uuid for signature in prepared]), created_at=now)
+        # A group is never seen without its members' records: it would look as if these were lost.
+        self._backend.submit(_pending(prepared, now))
+        try:
+            self._backend.create_group(group, callback)
+            self._publish_in_parallel(messages, concurrency)
+        except Unavailable:
+            raise  # then all may have been sent
+        except MachineryError:
+            self._backend.close_group(group.group_uuid)
+            raise
+        return prepared
+
+    def _publish_in_parallel(self, messages: Sequence[Message], concurrency: int) -> None:
+        if concurrency <= 1:
+            self._broker.publish(messages)
+            return
+        size = -(-len(messages) // concurrency)
+        starts = range(0, len(messages), size)
+        with ThreadPoolExecutor(len(starts), "machinery-send") as pool:
+            sending = [pool.submit(self._broker.publish, messages[start : start + size]) for start in starts]
+        errors = [(start, future.exception()) for start, future in zip(starts, sending, strict=True)]
+        refused: dict[int, Exception] = {}
+        for start, error in errors:
+            if isinstance(error, PublishError):
+                refused |= {start + at: reason for at, reason in error.failures.items()}
+            elif error is not None:
+                raise error
+        if refused:
+            first = next(error for _, error in errors if error is not None)
+            raise PublishError(f"{len(refused)} of {len(messages)} messages were refused; the first: {first}", refused)
+
     def submit(self, prepared: Sequence[Signature]) -> None:
         """Store PENDING and publish signatures that are complete; for workers, who must pass on what Go accepted."""
         now = datetime.now(UTC)
         messages = [self._to_message(signature, now) for signature in prepared]
-        states = [TaskState(signature.uuid, signature.name, State.PENDING, None, "", now) for signature in prepared]
-        self._at_once(states, messages)
+        self._at_once(_pending(prepared, now), messages)
 
     def publish(self, prepared: Sequence[Signature]) -> None:
         """Publish only: a retry's copy, whose record stays RETRY until it is received."""
@@ -107,6 +154,10 @@ class Sender:
             encode_signature(body), queue, eta, signature.priority, signature.broker_message_group_id, signature.uuid,
             signature.headers,
         )  # fmt: skip
+
+
+def _pending(prepared: Sequence[Signature], now: datetime) -> list[TaskState]:
+    return [TaskState(signature.uuid, signature.name, State.PENDING, None, "", now) for signature in prepared]
 
 
 def _refuse_what_harms_go(signature: Signature) -> None:

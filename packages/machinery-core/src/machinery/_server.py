@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, Unpack, overload
 
 from machinery._config import Config, log_changes, require_known_keys
 from machinery._go_json import is_utf8
+from machinery._group_results import ChordResult, GroupResult
 from machinery._inline import InlineRunner
 from machinery._plugins import has_backend, has_lock, load_backend, load_broker, load_lock
 from machinery._registry import Registry
@@ -21,7 +22,7 @@ from machinery._task import Parameters, Task, TaskContext
 from machinery._task_options import RegisterOptions, RunOptions, TaskOptions, run_options, task_options
 from machinery._urls import scheme_of
 from machinery._worker import Worker
-from machinery._workflows import Chain
+from machinery._workflows import Chain, Chord, Group
 from machinery.errors import ConfigError, DecodeError, EncodeError, MachineryError, WorkflowError
 from machinery.wire import decode_signature
 
@@ -70,6 +71,7 @@ class Server:
         self.registry = Registry()
         self.sender = Sender(self._config, self.broker, self.backend)
         self._owned: list[Broker | Backend | Lock] = []
+        self._warned_of: set[str] = set()
         assign = getattr(broker, "assign", None)  # a broker that runs what it is given (eager)
         if assign is not None:
             assign(InlineRunner(self))
@@ -215,11 +217,52 @@ class Server:
 
         Raises as `send_task`, and `WorkflowError` for what is no chain.
         """
-        if not isinstance(chain, Chain):
-            raise WorkflowError(f"send_chain takes a Chain, not {chain!r}; make one with chain(…)")
+        _require_workflow("send_chain", chain, Chain)
         linked = chain.linked()
+        self._start_afresh(*chain.signatures[1:])
         (first,) = self.sender.send(linked[:1])
         return ChainResult(self.backend, (first, *linked[1:]))
+
+    def send_group(self, group: Group, send_concurrency: int = 0) -> GroupResult:
+        """Send all tasks of a group; its result has theirs in the order of the group.
+
+        They are published as one batch, or in up to ``send_concurrency`` batches side by side. Task names that this server does
+        not know are warned of once. Raises as `send_tasks`, and `GroupTooLarge`, `WorkflowError` for what is no group.
+        """
+        _require_workflow("send_group", group, Group)
+        return self._send_members(group.joined(), send_concurrency)
+
+    def send_chord(self, chord: Chord, send_concurrency: int = 0) -> ChordResult[Any]:
+        """Send the group of a chord. Whoever finishes its last task sends the callback, with all results in group order.
+
+        When a member fails, the callback does not run; its ``on_error`` do, once, with the error's text first. Raises as
+        `send_group`, and `ResultsNotStored` without a result backend, as nobody would know when the members are done.
+        """
+        _require_workflow("send_chord", chord, Chord)
+        members = chord.joined()
+        callback = members[0].chord_callback
+        assert callback is not None  # noqa: S101 - a chord has one
+        self._warn_of_unknown([callback])
+        self._start_afresh(chord.callback)
+        return ChordResult(self.backend, callback, self._send_members(members, send_concurrency))
+
+    def _send_members(self, members: Sequence[Signature], send_concurrency: Any) -> GroupResult:
+        if not isinstance(send_concurrency, int) or send_concurrency < 0:
+            raise WorkflowError(f"send_concurrency is {send_concurrency!r}; it must be a whole number, 0 for one batch")
+        self._warn_of_unknown(members)
+        return GroupResult(self.backend, self.sender.send_group(members, send_concurrency))
+
+    def _start_afresh(self, *following: Signature) -> None:
+        """What was sent before under the same id, and runs only later this time, must not be taken for this time's result."""
+        named = [signature.uuid for signature in following if signature.uuid]
+        if named:
+            self.backend.forget(named)
+
+    def _warn_of_unknown(self, signatures: Iterable[Signature]) -> None:
+        for name in {signature.name for signature in signatures} - self._warned_of:
+            if not self.is_task_registered(name):
+                self._warned_of.add(name)
+                self.logger.warning("this server has no task %r; its group waits until a worker runs it", name)
 
     async def asend_task(self, signature: Signature) -> AsyncResult[Any]:
         """`send_task`, without blocking the event loop."""
@@ -232,6 +275,14 @@ class Server:
     async def asend_chain(self, chain: Chain) -> ChainResult[Any]:
         """`send_chain`, without blocking the event loop."""
         return await asyncio.to_thread(self.send_chain, chain)
+
+    async def asend_group(self, group: Group, send_concurrency: int = 0) -> GroupResult:
+        """`send_group`, without blocking the event loop."""
+        return await asyncio.to_thread(self.send_group, group, send_concurrency)
+
+    async def asend_chord(self, chord: Chord, send_concurrency: int = 0) -> ChordResult[Any]:
+        """`send_chord`, without blocking the event loop."""
+        return await asyncio.to_thread(self.send_chord, chord, send_concurrency)
 
     def result(self, uuid: str) -> AsyncResult[Any]:
         """The result of a task by its id. Does not look yet. Raises `EncodeError` for what no id can be."""
@@ -315,6 +366,12 @@ class TaskDecorator:
     def __call__(self, function: F, /) -> Any:
         """Register ``function``."""
         return self._server.register_task(self._name or getattr(function, "__name__", ""), function, **self._options)
+
+
+def _require_workflow(call: str, given: object, kind: type[Chain | Group | Chord]) -> None:
+    if not isinstance(given, kind):
+        name = kind.__name__
+        raise WorkflowError(f"{call} takes a {name}, not {given!r}; make one with {name.lower()}(…)")
 
 
 def _queue_names(queues: Iterable[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a finished task sets off, and how results travel to it (protocol §7.4 to §7.6)."""
+"""What a finished task or group sets off, and how results travel to it (protocol §7.4 to §7.6)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from machinery._values import Arg
 
 if TYPE_CHECKING:
     from machinery._signatures import Signature
-    from machinery._states import TaskResult
+    from machinery._states import TaskResult, TaskState
 
 
 def after_success(parent: Signature, results: Sequence[TaskResult]) -> list[Signature]:
@@ -34,3 +34,19 @@ def after_failure(parent: Signature, error: str) -> list[Signature]:
 def derived_uuid(parent_uuid: str, kind: str, position: int) -> str:
     """The id of a successor that came without one: the same at each replay, so that a replay sends the same task."""
     return f"task_{uuid5(NAMESPACE_OID, f'{parent_uuid}/{kind}/{position}')}"
+
+
+def after_group(callback: Signature, members: Sequence[TaskState]) -> Signature:
+    """The chord's ``callback`` with all results of the ``members`` appended in their order, unless it is immutable itself."""
+    if callback.immutable:
+        return callback
+    extra = [Arg(result.type, result.value) for state in members for result in state.results or ()]
+    return callback.with_(args=(*callback.args, *extra))
+
+
+def callback_of(member: Signature) -> Signature | None:
+    """The callback of the chord that ``member`` belongs to, with the same id whichever member is asked; ``None``: no chord."""
+    callback = member.chord_callback
+    if callback is None or callback.uuid:
+        return callback
+    return callback.with_(uuid=derived_uuid(member.group_uuid, "chord", 0))

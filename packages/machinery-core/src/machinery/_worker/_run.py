@@ -73,6 +73,8 @@ class Run:
     """The copy to publish, when retried."""
     followed: bool = False
     """What its end sets off is sent."""
+    joined: bool = False
+    """Its end is counted in its group, and what the group's end sets off is sent."""
     found: TaskState | None = None
     """The final record found, when replayed."""
 
@@ -153,6 +155,11 @@ def error_text(exception: BaseException) -> str:
     except BaseException:  # noqa: BLE001 - anybody's __str__, which may even want to end the program
         text = ""
     return text or type(exception).__name__
+
+
+def may_be_second(run: Run) -> bool:
+    """Whether another worker may have run the same task: it was delivered before, or our lease on it has run out."""
+    return run.delivery.redelivered is not False or bool(run.adopted) or not run.fetcher.owns(run)
 
 
 def _find(exception: BaseException, kind: type[E]) -> E | None:

@@ -1,4 +1,4 @@
-"""Ends runs: save the record, send what follows, settle the message — in this order, a batch at a time.
+"""Ends runs: save the record, send what follows, join the group, settle the message — in this order, a batch at a time.
 
 Each step is tried again while its service is away. A crash between two steps is healed by the redelivery: the record that was
 saved says that the task has ended, and what follows is sent by ids that are the same at each replay.
@@ -17,13 +17,14 @@ from machinery._states import State, TaskState
 from machinery._successors import after_failure, after_success
 from machinery._worker._outbox import Following, Outbox, unsent
 from machinery._worker._patience import GivenUp, Patience
-from machinery._worker._run import Outcome, Run
+from machinery._worker._run import Outcome, Run, may_be_second
 from machinery.errors import Closed, MachineryError, ResultTooLarge, Unavailable
 
 if TYPE_CHECKING:
     from machinery._sending import Sender
     from machinery._signatures import Signature
     from machinery._worker._hooks import Hooks
+    from machinery._worker._joiner import Joiner
     from machinery._worker._origin import Origin
     from machinery.abc import Backend, Delivery
 
@@ -31,9 +32,10 @@ if TYPE_CHECKING:
 class Settler:
     """Settles runs. `settle` has one caller at a time; `finished` is for any thread."""
 
-    def __init__(self, sender: Sender, backend: Backend, hooks: Hooks, patience: Patience) -> None:
+    def __init__(self, sender: Sender, backend: Backend, hooks: Hooks, patience: Patience, joiner: Joiner) -> None:
         self._sender = sender
         self._backend = backend
+        self._joiner = joiner
         self._hooks = hooks
         self._patience = patience
         self._stores = backend.capabilities.stores
@@ -135,6 +137,7 @@ class Settler:
             self._send(self._missing(following, replayed))
             for run in ending:
                 run.followed = True
+        self._join(ending, replayed)
         self._settle_messages(ending, returned)
         for run in ending:
             if run.outcome is Outcome.FAILED:
@@ -169,12 +172,27 @@ class Settler:
                     records[position] = _record(run)
             return self._patience.call(partial(self._backend.save, records), "cannot store results")
 
+    def _join(self, ending: Sequence[Run], replayed: set[Run]) -> None:
+        """Count the members of groups among ``ending``, and send what the end of a group sets off."""
+        members = [
+            run for run in ending if run.signature.group_uuid and run.outcome is not Outcome.RETRIED and not run.joined
+        ]
+        if not members or not self._stores:
+            return
+        joined = self._joiner.join(members, replayed)
+        following = [Following(run, each) for run, conclusion in joined for each in conclusion.following]
+        if following:
+            self._send(self._missing(following, replayed))
+        for run in members:
+            run.joined = True
+        self._joiner.close([conclusion.group_uuid for _, conclusion in joined])
+
     def _missing(self, following: list[Following], replayed: set[Run]) -> list[Following]:
         """What is to be sent: of runs that somebody else may have ended too, only what is absent or still PENDING."""
         doubtful = [
             follower
             for follower in following
-            if not follower.is_retry and (follower.run in replayed or _may_be_second(follower.run))
+            if not follower.is_retry and (follower.run in replayed or may_be_second(follower.run))
         ]
         if not doubtful:
             return following
@@ -285,11 +303,6 @@ def _record(run: Run) -> TaskState:
     if run.outcome is Outcome.RETRIED:
         return TaskState(signature.uuid, signature.name, State.RETRY)
     return TaskState(signature.uuid, signature.name, State.FAILURE, None, run.error, crashes=run.crashes)
-
-
-def _may_be_second(run: Run) -> bool:
-    """Whether another worker may have run the same task: it was delivered before, or our lease on it has run out."""
-    return run.delivery.redelivered is not False or bool(run.adopted) or not run.fetcher.owns(run)
 
 
 def _following(run: Run) -> list[Following]:

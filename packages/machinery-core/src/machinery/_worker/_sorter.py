@@ -30,6 +30,8 @@ FIRST_UNKNOWN_DELAY = timedelta(milliseconds=50)
 UNKNOWN_DELAY_GROWTH = 1.5
 """Slow: each return is a toss between the workers that know the task and those that do not, and several may be lost in a row."""
 LONGEST_UNKNOWN_DELAY = timedelta(seconds=60)
+CHORD = "chord_"
+"""What the ids of chords' callbacks begin with (protocol §8.1)."""
 QUARANTINE_DELAY = timedelta(seconds=1)
 """After which a task that is to run apart is tried again, while another one does."""
 
@@ -74,12 +76,13 @@ class Sorter:
             if signature is None:
                 continue
             task = find(signature.name)
-            if task is None or signature.chord_callback is not None:
+            if task is None or (signature.chord_callback is not None and not self._stores):
                 self._cannot_run(delivery, signature, is_registered=task is not None)
                 continue
             if signature.eta is not None and self._max_delay is not None and self._is_early(delivery, signature.eta):
                 continue
-            may_be_second = delivery.redelivered is not False
+            # The callback of a chord is always looked up: if who claimed the chord is held up for minutes, another sends it too.
+            may_be_second = delivery.redelivered is not False or signature.uuid.startswith(CHORD)
             if not signature.uuid:
                 # Nothing tells it from others like it, so nothing can be known of it, and each delivery runs. Under one record
                 # for all of them the first that ended would keep the others from running.
@@ -195,11 +198,20 @@ class Sorter:
 
     def _cannot_run(self, delivery: Delivery, signature: Signature, *, is_registered: bool) -> None:
         if is_registered:
-            self._leave_to_others(delivery, signature, "is a member of a chord, which this version cannot complete")
+            why = "is a member of a chord, which needs a result backend that this worker has not (result_backend=…)"
+            self._leave_to_others(delivery, signature, why)
         elif signature.ignore_when_task_not_registered:
-            self._patience.call(partial(self._origin.consumer.ack, [delivery]), "cannot acknowledge")
+            self._drop(delivery, signature)
         else:
             self._leave_to_others(delivery, signature, "is not registered here")
+
+    def _drop(self, delivery: Delivery, signature: Signature) -> None:
+        """Nobody is to miss it, but its group, which must not wait for it for ever."""
+        if signature.group_uuid and signature.uuid:
+            why = f"the task {signature.name!r} is not registered here, and was sent to be dropped then"
+            record = TaskState(signature.uuid, signature.name, State.FAILURE, None, why)
+            self._patience.call(partial(self._backend.save, [record]), "cannot store results")
+        self._patience.call(partial(self._origin.consumer.ack, [delivery]), "cannot acknowledge")
 
     def _leave_to_others(self, delivery: Delivery, signature: Signature, why: str) -> None:
         """Another worker may be able to run it: give it back, later each time."""

@@ -17,9 +17,11 @@ from machinery._worker._announcer import Announcer
 from machinery._worker._executor import Executor
 from machinery._worker._fetcher import Fetcher
 from machinery._worker._hooks import ErrorHandler, Hooks, PreConsumeHandler, TaskHandler
+from machinery._worker._joiner import Joiner
 from machinery._worker._keeper import Keeper
 from machinery._worker._patience import Patience
 from machinery._worker._quarantine import Quarantine
+from machinery._worker._reviver import Reviver
 from machinery._worker._settler import Settler
 from machinery.errors import ConfigError, MachineryError
 
@@ -58,7 +60,16 @@ class Worker:
         self._no_signals = config.no_unix_signals
         self._hooks = Hooks(server.logger)
         self._patience = Patience(self._hooks)
-        self._settler = Settler(server.sender, server.backend, self._hooks, self._patience)
+        joiner = Joiner(server.backend, self._hooks, self._patience, lambda: server.config.mixed_fleet)
+        self._settler = Settler(server.sender, server.backend, self._hooks, self._patience, joiner)
+        self._reviver = Reviver(
+            sender=server.sender,
+            backend=server.backend,
+            lock=server.lock,
+            joiner=joiner,
+            hooks=self._hooks,
+            patience=self._patience,
+        )
         started = threading.Event()
         slots = concurrency or config.unlimited_concurrency
         self._executor = Executor(slots, self._hooks, self._settler.finished, started)
@@ -148,7 +159,12 @@ class Worker:
             for queue in self.queues
         ]
         self._keeper = Keeper(self._fetchers, self._executor, self._hooks)
-        for name, body in (("settler", self._settler), ("announcer", self._announcer), ("keeper", self._keeper)):
+        for name, body in (
+            ("settler", self._settler),
+            ("announcer", self._announcer),
+            ("keeper", self._keeper),
+            ("reviver", self._reviver),
+        ):
             self._threads.append(threading.Thread(target=body.run, name=f"machinery-{name}", daemon=True))
         for fetcher in self._fetchers:
             self._fetching.append(
@@ -251,7 +267,7 @@ class Worker:
     def _close(self) -> None:
         self._patience.give_up()
         self._settler.stop()
-        for body in (self._keeper, self._announcer, self._executor):
+        for body in (self._keeper, self._reviver, self._announcer, self._executor):
             if body is not None:
                 body.stop()
         deadline = time.monotonic() + (1.0 if self._at_once.is_set() else CLOSING)
