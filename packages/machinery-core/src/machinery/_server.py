@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, Unpack, overload
 
 from machinery._config import Config, log_changes, require_known_keys
 from machinery._go_json import is_utf8
 from machinery._group_results import ChordResult, GroupResult
 from machinery._inline import InlineRunner
+from machinery._periodic import MissedTicks, register, to_chain, to_chord, to_group, to_task
 from machinery._plugins import has_backend, has_lock, load_backend, load_broker, load_lock
 from machinery._registry import Registry
 from machinery._results import AsyncResult, ChainResult
+from machinery._scheduler import Scheduler
 from machinery._sending import PrePublishHandler, Sender
 from machinery._signatures import Signature, require_text
 from machinery._states import State, TaskState
@@ -24,6 +28,7 @@ from machinery._urls import scheme_of
 from machinery._worker import Worker
 from machinery._workflows import Chain, Chord, Group
 from machinery.errors import ConfigError, DecodeError, EncodeError, MachineryError, WorkflowError
+from machinery.memory import MemoryLock
 from machinery.wire import decode_signature
 
 if TYPE_CHECKING:
@@ -72,6 +77,14 @@ class Server:
         self.sender = Sender(self._config, self.broker, self.backend)
         self._owned: list[Broker | Backend | Lock] = []
         self._warned_of: set[str] = set()
+        self._starts_scheduler = False
+        self._has_private_lock = isinstance(self.lock, MemoryLock) and broker.capabilities.several_processes
+        self.scheduler = Scheduler(
+            self.lock,
+            self.logger,
+            program=lambda: self._config.program_name or Path(sys.argv[0] or "python").name,
+            queue=lambda: self._config.default_queue,
+        )
         assign = getattr(broker, "assign", None)  # a broker that runs what it is given (eager)
         if assign is not None:
             assign(InlineRunner(self))
@@ -126,6 +139,9 @@ class Server:
         source = self._config.source
         if source is not None:
             source.unsubscribe(self._replace_config)
+        if self._starts_scheduler:
+            self._starts_scheduler = False
+            self.scheduler.release()
         for service in self._owned:
             service.close()
 
@@ -292,6 +308,67 @@ class Server:
     def set_pre_task_handler(self, handler: PrePublishHandler | None) -> None:
         """``handler(signature)`` just before each publish (Go's name for it); it may return a changed copy to send instead."""
         self.sender.pre_publish = handler
+
+    # -- sending again and again --------------------------------------------------------------------------------------------
+
+    def register_periodic_task(
+        self, spec: str, name: str, signature: Signature, *, missed: MissedTicks = "skip"
+    ) -> None:
+        """Send ``signature`` at each tick of ``spec``, under a fresh id; one of all servers that register it does so.
+
+        ``spec``: five fields of cron, ``@hourly`` …, ``@every 1h30m``, with ``TZ=Europe/Berlin`` before it where local time is
+        not meant. ``name`` is a label of its own: it goes into the key of the lock. Ticks are fired by the workers of this
+        server, and after `start_scheduler`. ``missed``: what happens to ticks that came while no server was there. ``"once"``
+        fires the latest one, if it came in the last 24 hours, as soon as there is one. Raises `ConfigError`, `WorkflowError`.
+        """
+        made = to_task(signature)
+        self._register_periodic(spec, name, lambda: self.send_task(made), missed)
+
+    def register_periodic_chain(
+        self, spec: str, name: str, *signatures: Signature | Chain, missed: MissedTicks = "skip"
+    ) -> None:
+        """Send a chain of these signatures, or the one `Chain`, at each tick. As `register_periodic_task`."""
+        made = to_chain(signatures)
+        self._register_periodic(spec, name, lambda: self.send_chain(made), missed)
+
+    def register_periodic_group(
+        self, spec: str, name: str, *signatures: Signature | Group | int, missed: MissedTicks = "skip"
+    ) -> None:
+        """Send a group of these signatures, or the one `Group`, at each tick. As `register_periodic_task`.
+
+        A whole number before them is the send concurrency, as in Go.
+        """
+        made, concurrency = to_group(signatures)
+        self._register_periodic(spec, name, lambda: self.send_group(made, concurrency), missed)
+
+    def register_periodic_chord(
+        self, spec: str, name: str, *signatures: Signature | Chord | Group | int, missed: MissedTicks = "skip"
+    ) -> None:
+        """Send a chord at each tick: the callback and then its group's signatures, or the one `Chord`.
+
+        As `register_periodic_group`.
+        """
+        made, concurrency = to_chord(signatures)
+        self._register_periodic(spec, name, lambda: self.send_chord(made, concurrency), missed)
+
+    def remove_periodic(self, name: str) -> bool:
+        """Fire nothing of that name any more, in this process. Whether there was something."""
+        return self.scheduler.remove(name)
+
+    def start_scheduler(self) -> None:
+        """Fire ticks in this process too, until `close`; workers do so by themselves. May be called twice."""
+        if not self._starts_scheduler:
+            self._starts_scheduler = True
+            self.scheduler.hold()
+
+    def _register_periodic(self, spec: str, name: str, send: Callable[[], object], missed: MissedTicks) -> None:
+        register(self.scheduler, spec, name, send, missed)
+        if self._has_private_lock:
+            self._has_private_lock = False
+            self.logger.warning(
+                "periodic tasks are fired by each process on its own, as this server's lock is in-process; give it one that "
+                "all share, such as lock='redis://localhost:6379'"
+            )
 
     # -- working ------------------------------------------------------------------------------------------------------------
 

@@ -81,6 +81,7 @@ class Worker:
         self._state = threading.RLock()
         """A signal handler may call `quit` while `start` holds it, in the same thread."""
         self._started = False
+        self._schedules = False
         self._up = threading.Event()
         """Set when `start` is through: only then can it be undone."""
         self._quitting = threading.Event()
@@ -172,6 +173,8 @@ class Worker:
             )
         for thread in (*self._threads, *self._fetching):
             thread.start()
+        self._server.scheduler.hold()
+        self._schedules = True
 
     def quit(self) -> None:
         """Stop fetching, hand back what has not started, let running tasks finish for `Config.drain_timeout`, hand back the rest.
@@ -208,6 +211,8 @@ class Worker:
     def _wind_down(self) -> None:
         logger = self._hooks.logger
         self._up.wait()
+        if self._schedules:
+            self._server.scheduler.release()
         try:
             for fetcher in self._fetchers:
                 fetcher.stop()
