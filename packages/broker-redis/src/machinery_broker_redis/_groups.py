@@ -50,10 +50,10 @@ class Groups:
         keys = group_keys(group.group_uuid)
         names = (keys.meta, keys.ours, keys.finished, keys.claimant)
         written = (self._lifetime, encode_group(group), encode_signature(callback) if callback else b"")
+        commands: list[Command | Evaluation] = list(self._records.keeping(group.task_uuids, self._records_live))
         if callback is not None:
-            self._records.keep(group.task_uuids, self._records_live)
-            self._client.run(script("touch_groups"), (OPEN_GROUPS,), "", group.group_uuid)
-        self._client.run(script("create_group"), names, *written)
+            commands.append(Evaluation(script("touch_groups"), (OPEN_GROUPS,), ("", group.group_uuid)))
+        self._client.ask([*commands, Evaluation(script("create_group"), names, written)])
 
     def load(self, group_uuid: str) -> StoredGroup:
         """The group."""
@@ -82,7 +82,7 @@ class Groups:
             for at, count in zip(positions, noted, strict=False):
                 counts[at] = count
             if due:
-                self._records.keep(self._members(group_uuid), self._records_live)
+                self._client.ask(self._records.keeping(self._members(group_uuid), self._records_live))
         return counts
 
     def _members(self, group_uuid: str) -> tuple[str, ...]:
@@ -138,9 +138,8 @@ class Groups:
         keys = group_keys(group_uuid)
         names = (keys.meta, keys.ours, keys.finished, keys.claimant)
         meta = self._client.run(script("close_group"), names, self._closed_lifetime)
-        if meta is not None:
-            self._records.let_expire(decode_group(meta).task_uuids)
-        self._client.call("ZREM", OPEN_GROUPS, group_uuid)
+        members = decode_group(meta).task_uuids if meta is not None else ()
+        self._client.ask([*self._records.expiring(members), ("ZREM", OPEN_GROUPS, group_uuid)])
 
 
 def _triggered(meta: GroupMeta) -> GroupMeta:

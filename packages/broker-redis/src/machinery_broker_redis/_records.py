@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from machinery_broker_redis._client import Client
+    from machinery_broker_redis._connections import Command
 
 LARGEST_RECORD = 512 * 1024 * 1024
 """Bytes: what Redis takes for one string."""
@@ -124,13 +125,13 @@ class Records:
         """Delete records."""
         self._client.ask([("UNLINK", uuid) for uuid in ids])
 
-    def keep(self, ids: Sequence[str], milliseconds: int) -> None:
-        """The records, those too that are still to be written, live for at least so long from now on."""
-        self._client.ask([Evaluation(script("keep"), tuple(some), (milliseconds,)) for some in self._chunks(ids)])
+    def keeping(self, ids: Sequence[str], milliseconds: int) -> list[Evaluation]:
+        """What lets the records, those too that are still to be written, live for so long from now on."""
+        return [Evaluation(script("keep"), tuple(some), (milliseconds,)) for some in self._chunks(ids)]
 
-    def let_expire(self, ids: Sequence[str]) -> None:
-        """The records live no longer than others from now on."""
-        self._client.ask([("PEXPIRE", uuid, self._lifetime) for uuid in ids])
+    def expiring(self, ids: Sequence[str]) -> list[Command]:
+        """What lets the records live no longer than others from now on."""
+        return [("PEXPIRE", uuid, self._lifetime) for uuid in ids]
 
     def _chunks(self, whole: Sequence[_Part]) -> list[Sequence[_Part]]:
         return [whole[start : start + self._chunk] for start in range(0, len(whole), self._chunk)]

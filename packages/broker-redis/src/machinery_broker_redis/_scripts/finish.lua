@@ -13,7 +13,7 @@ for i = 2, #ARGV do
     redis.call('SADD', KEYS[3], ARGV[i])
     replies[i] = redis.call('SCARD', KEYS[3])
 end
-local ours = redis.call('HMGET', KEYS[2], 'closed', 'callback', 'renewed')
+local ours = redis.call('HMGET', KEYS[2], 'closed', 'renewed')
 if ours[1] then
     -- Only its end is waited for: what came late must not prolong it, nor outlive it.
     redis.call('PEXPIRE', KEYS[3], math.max(1, redis.call('PTTL', KEYS[1])))
@@ -24,7 +24,7 @@ for _, key in ipairs(KEYS) do
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-if ours[2] ~= '' and now - tonumber(ours[3] or 0) > ARGV[1] / 4 then
+if now - tonumber(ours[2] or 0) > ARGV[1] / 4 then
     redis.call('HSET', KEYS[2], 'renewed', now)
     replies[1] = 1
 end

@@ -44,9 +44,15 @@ class Expiry(BackendSuite):
             backend.save([TaskState(uuid, "", State.STARTED)])
         assert state_of(backend, uuid).state is State.STARTED
 
+    def test_an_open_chord_keeps_what_its_finished_members_returned(self, make_backend: Callable[..., Backend]) -> None:
+        self._check_that_members_are_kept(make_backend, chord=True)
+
     def test_an_open_group_keeps_what_its_finished_members_returned(self, make_backend: Callable[..., Backend]) -> None:
+        self._check_that_members_are_kept(make_backend, chord=False)
+
+    def _check_that_members_are_kept(self, make_backend: Callable[..., Backend], *, chord: bool) -> None:
         backend = _short_lived(make_backend)
-        group = self.create_group(backend, 2)
+        group = self.create_group(backend, 2, chord=chord)
         member = group.task_uuids[0]
         backend.save([succeeded(member, 7)])
         backend.finish_members([(group.group_uuid, member)])
