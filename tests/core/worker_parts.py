@@ -42,7 +42,6 @@ class Parts:
             lock=server.lock,
             joiner=self.joiner,
             hooks=self.hooks,
-            patience=self.patience,
         )
         self.executor = Executor(slots, self.hooks, self._finished, self.started)
         self.announcer = Announcer(self.executor, self.settler, server.backend, self.hooks, self.started)

@@ -52,7 +52,7 @@ class Groups:
         written = (self._lifetime, encode_group(group), encode_signature(callback) if callback else b"")
         commands: list[Command | Evaluation] = list(self._records.keeping(group.task_uuids, self._records_live))
         if callback is not None:
-            commands.append(Evaluation(script("touch_groups"), (OPEN_GROUPS,), ("", group.group_uuid)))
+            commands.append(Evaluation(script("touch_groups"), (OPEN_GROUPS,), ("", self._lifetime, group.group_uuid)))
         self._client.ask([*commands, Evaluation(script("create_group"), names, written)])
 
     def load(self, group_uuid: str) -> StoredGroup:
@@ -74,7 +74,7 @@ class Groups:
             self._finishing(group_uuid, [pairs[at][1] for at in positions])
             for group_uuid, positions in by_group.items()
         ]
-        commands.append(Evaluation(script("touch_groups"), (OPEN_GROUPS,), ("XX", *by_group)))
+        commands.append(Evaluation(script("touch_groups"), (OPEN_GROUPS,), ("XX", self._lifetime, *by_group)))
         counts = [0] * len(pairs)
         for (group_uuid, positions), (due, *noted) in zip(
             by_group.items(), [reply or [0] for reply in self._client.ask(commands)[:-1]], strict=True

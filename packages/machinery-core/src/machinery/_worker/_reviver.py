@@ -13,7 +13,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import TYPE_CHECKING
 
 from machinery._states import State, TaskState
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from machinery._signatures import Signature
     from machinery._worker._hooks import Hooks
     from machinery._worker._joiner import Conclusion, Joiner
-    from machinery._worker._patience import Patience
     from machinery._worker._verdicts import Verdict
     from machinery.abc import Backend, Lock, StoredGroup
 
@@ -43,6 +41,10 @@ HELD = timedelta(seconds=60)
 """How long one worker may take for one chord, in which no other worker looks after it."""
 
 
+MARGIN = timedelta(seconds=20)
+"""How long before its end the turn is given up: longer than the calls that send take at most."""
+
+
 @dataclass(slots=True)
 class _Patient:
     """A chord that is looked after."""
@@ -56,15 +58,12 @@ class _Patient:
 class Reviver:
     """One thread of a worker. Ends chords on behalf of the group itself, one worker at a time by the lock."""
 
-    def __init__(
-        self, *, sender: Sender, backend: Backend, lock: Lock, joiner: Joiner, hooks: Hooks, patience: Patience
-    ) -> None:
+    def __init__(self, *, sender: Sender, backend: Backend, lock: Lock, joiner: Joiner, hooks: Hooks) -> None:
         self._sender = sender
         self._backend = backend
         self._lock = lock
         self._joiner = joiner
         self._hooks = hooks
-        self._patience = patience
         self._stopped = threading.Event()
         self._patients: dict[str, _Patient] = {}
 
@@ -127,14 +126,14 @@ class Reviver:
             if token is None:
                 return
             try:
-                self._end(group_uuid, self._joiner.verdicts.group(group_uuid), verdict)
+                self._end(group_uuid, self._joiner.verdicts.group(group_uuid), verdict, token.until)
             finally:
                 self._lock.release(token)
         except GroupNotFound:
             self._backend.close_group(group_uuid)
             self._patients.pop(group_uuid, None)
 
-    def _end(self, group_uuid: str, group: StoredGroup, verdict: Verdict) -> None:
+    def _end(self, group_uuid: str, group: StoredGroup, verdict: Verdict, until: datetime) -> None:
         callback = group.callback
         if callback is None:
             return
@@ -145,6 +144,8 @@ class Reviver:
                 self._joiner.close([group_uuid])
             return
         conclusion = self._joiner.conclude(group_uuid, callback, verdict)
+        if datetime.now(UTC) > until - MARGIN:  # a service was away for long: another worker may be at it
+            return
         self._hooks.logger.info("the chord of group %s is ended by looking at its members", group_uuid)
         self._send(conclusion)
         self._joiner.close([group_uuid])
@@ -177,7 +178,7 @@ class Reviver:
         further: list[Signature] = []
         for signature in following:
             try:
-                self._patience.call(partial(self._sender.submit, [signature]), "cannot send what follows")
+                self._sender.submit([signature])
             except MachineryError as error:
                 reasons = error.failures.values() if isinstance(error, PublishError) else ()
                 if isinstance(error, Unavailable) or any(isinstance(reason, Unavailable) for reason in reasons):
@@ -185,6 +186,6 @@ class Reviver:
                 text = f"could not be sent: {error}"
                 self._hooks.logger.error("%s %s %s", signature.name, signature.uuid, text)  # noqa: TRY400 - the text says it
                 record = TaskState(signature.uuid, signature.name, State.FAILURE, None, text)
-                self._patience.call(partial(self._backend.save, [record]), "cannot store results")
+                self._backend.save([record])
                 further += after_failure(signature, text)
         return further

@@ -68,7 +68,6 @@ class Worker:
             lock=server.lock,
             joiner=joiner,
             hooks=self._hooks,
-            patience=self._patience,
         )
         started = threading.Event()
         slots = concurrency or config.unlimited_concurrency
