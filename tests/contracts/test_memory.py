@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from machinery.memory import MemoryBackend, MemoryBroker, MemoryLock, MemoryLocks, MemoryQueues, MemoryRecords
 from machinery.testing import BackendContract, BrokerContract, LockContract
 from tests.contracts.made import Made
+from tests.contracts.skewed import SkewedClock
 
 
 class TestMemoryBroker(BrokerContract):
@@ -42,9 +44,17 @@ class TestMemoryBackend(BackendContract):
 
 class TestMemoryLock(LockContract):
     @pytest.fixture
-    def make_lock(self) -> Iterator[Callable[[], MemoryLock]]:
-        locks = MemoryLocks()
+    def locks(self) -> MemoryLocks:
+        return MemoryLocks()
+
+    @pytest.fixture
+    def make_lock(self, locks: MemoryLocks) -> Iterator[Callable[[], MemoryLock]]:
         with Made(lambda: MemoryLock(locks)) as made:
+            yield made
+
+    @pytest.fixture
+    def skewed_lock(self, locks: MemoryLocks) -> Iterator[Callable[[timedelta], MemoryLock]]:
+        with Made(lambda ahead: MemoryLock(locks, SkewedClock(ahead))) as made:
             yield made
 
     @pytest.fixture

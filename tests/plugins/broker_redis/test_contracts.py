@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
 import pytest
+import redis
 
 from machinery.abc import Config
 from machinery.testing import BackendContract, BrokerContract, LockContract
 from machinery_broker_redis import RedisBackend, RedisBroker, RedisLock
 from tests.contracts.made import Made
+from tests.contracts.skewed import SkewedClock
 from tests.services import redis_topologies as topologies
 from tests.services.chain import Unobtainable, missing
 
@@ -63,6 +66,14 @@ class TestRedisLock(LockContract):
             yield made
 
     @pytest.fixture
+    def skewed_lock(self, redis_database: str, config: Config) -> Iterator[Callable[[timedelta], RedisLock]]:
+        with (
+            redis.Redis.from_url(redis_database) as client,
+            Made(lambda ahead: RedisLock(client, config, now=SkewedClock(ahead).now)) as made,
+        ):
+            yield made
+
+    @pytest.fixture
     def lock(self, make_lock: Callable[[], RedisLock]) -> RedisLock:
         return make_lock()
 
@@ -96,6 +107,15 @@ class TestRedisClusterLock(LockContract):
     @pytest.fixture
     def make_lock(self, cluster_url: str, config: Config) -> Iterator[Callable[[], RedisLock]]:
         with Made(lambda: RedisLock.from_url(cluster_url, config)) as made:
+            yield made
+
+    @pytest.fixture
+    def skewed_lock(self, cluster_url: str, config: Config) -> Iterator[Callable[[timedelta], RedisLock]]:
+        one_node = cluster_url.partition(",")[0]
+        with (
+            redis.RedisCluster.from_url(one_node) as client,
+            Made(lambda ahead: RedisLock(client, config, now=SkewedClock(ahead).now)) as made,
+        ):
             yield made
 
     @pytest.fixture

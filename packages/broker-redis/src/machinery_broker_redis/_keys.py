@@ -2,7 +2,7 @@
 
 Go's keys carry no prefix: a queue is the list of its name, a record or a group's metadata the string named by its uuid. What only
 this project keeps about one of them stands under names that begin with it, in the same cluster hash slot:
-``{machinery_tasks}:machinery:inflight:…`` beside ``machinery_tasks``.
+``{machinery_tasks}:machinery:inflight:…`` beside ``machinery_tasks``. Public locks are about nothing of Go's and stand alone.
 """
 
 from __future__ import annotations
@@ -110,6 +110,11 @@ def group_keys(group_uuid: str) -> GroupKeys:
     """The keys of the group."""
     ours = beside(group_uuid)
     return GroupKeys(meta=group_uuid, ours=ours + "group", finished=ours + "finished", claimant=ours + "claimant")
+
+
+def hold_key(key: str) -> str:
+    """HASH: the public lock ``key``. Go's locks lie under their keys as they are (``machinery_lock_…``)."""
+    return f"machinery:lock:{key}"
 
 
 def record_channel(database: int, task_uuid: str) -> str:

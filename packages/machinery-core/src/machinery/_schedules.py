@@ -25,6 +25,9 @@ _DAY = timedelta(days=1)
 _SHORTEST_STRETCH = _DAY
 """A zone never sets its clocks twice within this span."""
 
+_FARTHEST_AHEAD = _DAY
+"""No clock is as far ahead of UTC."""
+
 
 class Schedule(ABC):
     """A row of ticks. Frozen, safe to use from any thread; schedules of one text are equal."""
@@ -33,7 +36,7 @@ class Schedule(ABC):
 
     @abstractmethod
     def next(self, after: datetime) -> datetime | None:
-        """The first tick later than ``after`` (aware), in UTC; ``None`` where none comes before the year 9999."""
+        """The first tick later than ``after`` (aware), in UTC; ``None`` where dates end (year 9999) before one."""
 
     def last(self, before: datetime, within: timedelta) -> datetime | None:
         """The latest tick at or before ``before`` (aware) and later than ``before - within``, in UTC; ``None``: there is none.
@@ -72,10 +75,9 @@ class IntervalSchedule(Schedule):
     def next(self, after: datetime) -> datetime | None:
         """Counts."""
         try:
-            tick = _EPOCH + ((after - _EPOCH) // self.interval + 1) * self.interval
+            return _EPOCH + ((after - _EPOCH) // self.interval + 1) * self.interval
         except OverflowError:
             return None
-        return tick if tick.year < MAXYEAR else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,13 +195,16 @@ def _wall_at(instant: datetime, zone: tzinfo | None) -> datetime:
 def _first_showing(wall: datetime, zone: tzinfo | None) -> datetime:
     """The first instant (UTC) at which the zone's clock shows ``wall``, or the end of the gap that swallows it.
 
-    ``fold`` picks one of two showings; in a gap it picks the instant by the clock before the change (0) or after it (1).
+    Goes from change to change, too: what ``fold`` picks is not to be relied on in local time where a gap is as long as a day.
     """
-    instant = wall.replace(tzinfo=zone).astimezone(UTC)
-    if _wall_at(instant, zone) == wall:
-        return instant
-    earlier = wall.replace(tzinfo=zone, fold=1).astimezone(UTC)
-    return _first_change(earlier, instant, zone) or instant
+    start = wall.replace(tzinfo=UTC) - _FARTHEST_AHEAD
+    while (shown := _wall_at(start, zone)) < wall:
+        instant = start + (wall - shown)
+        change = _first_change(start, instant, zone)
+        if change is None:
+            return instant
+        start = change
+    return start
 
 
 def _first_change(start: datetime, end: datetime, zone: tzinfo | None) -> datetime | None:

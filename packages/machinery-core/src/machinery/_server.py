@@ -11,24 +11,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, Unpack, overload
 
 from machinery._config import Config, log_changes, require_known_keys
-from machinery._go_json import is_utf8
+from machinery._given import listed, queue_names
 from machinery._group_results import ChordResult, GroupResult
 from machinery._inline import InlineRunner
 from machinery._periodic import MissedTicks, register, to_chain, to_chord, to_group, to_task
 from machinery._plugins import has_backend, has_lock, load_backend, load_broker, load_lock
+from machinery._registering import TaskDecorator, to_task_of
 from machinery._registry import Registry
 from machinery._results import AsyncResult, ChainResult
 from machinery._scheduler import Scheduler
 from machinery._sending import PrePublishHandler, Sender
 from machinery._signatures import Signature, require_text
 from machinery._states import State, TaskState
-from machinery._task import Parameters, Task, TaskContext
-from machinery._task_options import RegisterOptions, RunOptions, TaskOptions, run_options, task_options
+from machinery._task import Task, TaskContext
+from machinery._task_options import RegisterOptions
 from machinery._urls import scheme_of
 from machinery._worker import Worker
 from machinery._workflows import Chain, Chord, Group
-from machinery.errors import ConfigError, DecodeError, EncodeError, MachineryError, WorkflowError
-from machinery.memory import MemoryLock
+from machinery.errors import ConfigError, DecodeError, EncodeError, WorkflowError
 from machinery.wire import decode_signature
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class Server:
         self._owned: list[Broker | Backend | Lock] = []
         self._warned_of: set[str] = set()
         self._starts_scheduler = False
-        self._has_private_lock = isinstance(self.lock, MemoryLock) and broker.capabilities.several_processes
+        self._has_private_lock = broker.capabilities.several_processes and not self.lock.several_processes
         self.scheduler = Scheduler(
             self.lock,
             self.logger,
@@ -192,21 +192,7 @@ class Server:
         return self.registry.find(name) is not None
 
     def _register(self, name: str, function: F, options: Mapping[str, Any]) -> Task[..., Any, Any]:
-        if isinstance(function, Task):
-            function = function.function
-        if not callable(function):
-            raise TypeError(f"a task is a function, not {type(function).__name__}")
-        if not name:
-            raise ConfigError("a task needs a name: its function has none, so say server.task(name=…)")
-        theirs = {key: value for key, value in options.items() if key not in RunOptions.__dataclass_fields__}
-        task = Task[..., Any, Any](
-            function,
-            name,
-            server=self,
-            options=task_options(TaskOptions(), theirs),
-            run_options=run_options(name, options),
-            parameters=Parameters(function, name),
-        )
+        task = to_task_of(self, name, function, options)
         self.registry.add(task)
         return task
 
@@ -225,7 +211,7 @@ class Server:
         """Send many signatures as one batch; results in the same order. Raises as `send_task`, naming the positions."""
         return [
             AsyncResult(self.backend, sent.uuid, sent)
-            for sent in self.sender.send(_listed("the signatures", signatures, EncodeError))
+            for sent in self.sender.send(listed("the signatures", signatures, EncodeError))
         ]
 
     def send_chain(self, chain: Chain) -> ChainResult[Any]:
@@ -286,7 +272,7 @@ class Server:
 
     async def asend_tasks(self, signatures: Iterable[Signature]) -> list[AsyncResult[Any]]:
         """`send_tasks`, without blocking the event loop."""
-        return await asyncio.to_thread(self.send_tasks, _listed("the signatures", signatures, EncodeError))
+        return await asyncio.to_thread(self.send_tasks, listed("the signatures", signatures, EncodeError))
 
     async def asend_chain(self, chain: Chain) -> ChainResult[Any]:
         """`send_chain`, without blocking the event loop."""
@@ -377,11 +363,11 @@ class Server:
 
         Raises `ConfigError` for queues that are none.
         """
-        return Worker(self, tag, concurrency, None if queues is None else _queue_names(queues))
+        return Worker(self, tag, concurrency, None if queues is None else queue_names(queues))
 
     def new_custom_queue_worker(self, tag: str, concurrency: int, queue: str) -> Worker:
         """A worker of one other queue. Raises `ConfigError` for one that has no name."""
-        return Worker(self, tag, concurrency, _queue_names([queue]))
+        return Worker(self, tag, concurrency, queue_names([queue]))
 
     # -- looking ------------------------------------------------------------------------------------------------------------
 
@@ -404,7 +390,7 @@ class Server:
         `Unsupported`, and `EncodeError` for ``ids`` that are no list.
         """
         queue = self._queue(queue)
-        wanted = None if ids is None else set(_listed("the ids", ids, EncodeError))
+        wanted = None if ids is None else set(listed("the ids", ids, EncodeError))
         letters = [each for each in self.broker.dead(queue, _EVERY) if wanted is None or each.id in wanted]
         now = datetime.now(UTC)
         self.backend.submit(
@@ -422,50 +408,10 @@ class Server:
         return name or self.config.default_queue
 
 
-class TaskDecorator:
-    """What ``@server.task(…)`` with options returns: registers the function below it."""
-
-    def __init__(self, server: Server, name: str, options: RegisterOptions) -> None:
-        self._server = server
-        self._name = name
-        self._options = options
-
-    @overload
-    def __call__(
-        self, function: Callable[Concatenate[TaskContext, P], Coroutine[Any, Any, R]], /
-    ) -> Task[P, R, Coroutine[Any, Any, R]]: ...
-    @overload
-    def __call__(self, function: Callable[Concatenate[TaskContext, P], R], /) -> Task[P, R, R]: ...
-    @overload
-    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R, Coroutine[Any, Any, R]]: ...
-    @overload
-    def __call__(self, function: Callable[P, R], /) -> Task[P, R, R]: ...
-    def __call__(self, function: F, /) -> Any:
-        """Register ``function``."""
-        return self._server.register_task(self._name or getattr(function, "__name__", ""), function, **self._options)
-
-
 def _require_workflow(call: str, given: object, kind: type[Chain | Group | Chord]) -> None:
     if not isinstance(given, kind):
         name = kind.__name__
         raise WorkflowError(f"{call} takes a {name}, not {given!r}; make one with {name.lower()}(…)")
-
-
-def _queue_names(queues: Iterable[str]) -> list[str]:
-    names: list[Any] = _listed("the queues of a worker", queues, ConfigError)
-    if not names:
-        raise ConfigError("a worker needs at least one queue; leave queues out for the default one")
-    for name in names:
-        if not isinstance(name, str) or not name or not is_utf8(name):
-            raise ConfigError(f"a queue of a worker is {name!r}; it must be a name that UTF-8 can say")
-    return names
-
-
-def _listed(what: str, given: object, refusal: type[MachineryError]) -> list[Any]:
-    """A list of what was ``given``; a string is none of its characters. Raises ``refusal``."""
-    if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
-        raise refusal(f"{what} are {given!r}; they must be a list")
-    return list(given)
 
 
 def _signatures(messages: Iterable[Message | DeadLetter]) -> list[Signature]:

@@ -18,14 +18,18 @@ directions.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from secrets import token_hex
 from typing import Any, ClassVar
 
 from machinery._config import Config, parse_section
+from machinery._holding import aholding, check_hold, holding, to_ttl
 from machinery._sections import Section
 from machinery._settings import Span
 from machinery._signatures import Signature
@@ -405,24 +409,104 @@ class Backend(Plugin):
 
 @dataclass(frozen=True, slots=True)
 class LockToken:
-    """Proof of holding a lock."""
+    """Proof of having taken a lock: *held* by `Lock.try_hold`, or *acquired*, Go's way, by `Lock.try_acquire`."""
 
     key: str
+    """As it was given."""
     value: str
-    """What stands in the store: Unix nanoseconds of ``until`` less one, as Go writes it (protocol §8.6)."""
+    """What stands in the store. Held: unique. Acquired: Unix nanoseconds of ``until`` less one, as in Go (protocol §8.6)."""
     until: datetime
+    """Held: when it ends by this machine's clock, reckoned from before the service was asked: it ends no earlier there."""
+    fence: int = 0
+    """Held: a number from 1 on, greater than that of every earlier holder of the key. Acquired: 0, there is none."""
+
+    @classmethod
+    def to_hold(cls, key: str, ttl: timedelta | float, now: datetime) -> tuple[LockToken, timedelta]:
+        """For plug-ins: the token, still without its fence, of a ``key`` to be held, and its ``ttl`` as a span (1 ms at least).
+
+        Raises `EncodeError` for a key, and `ValueError` for a ``ttl``, that `Lock.try_hold` refuses.
+        """
+        span = to_ttl(key, ttl)
+        return cls(key, token_hex(16), now + span), span
+
+    def to_renew(self, ttl: timedelta | float, now: datetime) -> tuple[LockToken, timedelta]:
+        """For plug-ins: this token as it is once it was renewed, and the ``ttl`` as a span. Raises as `Lock.renew`."""
+        if not self.fence:
+            raise ValueError(
+                f"the lock {self.key!r} was acquired until an instant; only what is held for a ttl can be renewed"
+            )
+        span = to_ttl(self.key, ttl)
+        return replace(self, until=now + span), span
 
 
 class Lock(Plugin):
-    """Named locks with an end, shared by all servers on one service."""
+    """Named locks with an end, shared by all servers on one service. There are two kinds, which never meet, whatever their keys.
+
+    *Held* for a span, for applications (`hold`, `try_hold`, `renew`): the span passes by the service's clock alone, so that
+    servers whose clocks differ exclude each other all the same. Stored under names that begin like nothing else.
+
+    *Acquired* until an instant, for periodic tasks (`acquire`, `try_acquire`): Go's form. The key is stored as given, and whoever
+    finds that the instant has passed by its own clock takes it over.
+    """
+
+    several_processes: ClassVar[bool] = True
+    """Other processes see the same locks."""
 
     @abstractmethod
     def try_acquire(self, key: str, until: datetime) -> LockToken | None:
-        """Take ``key`` until that instant (aware, in the future), or ``None`` when somebody holds it. Never waits."""
+        """Take ``key`` until that instant (aware, in the future), or ``None`` when somebody holds it. Never waits.
+
+        An instant that has passed already is acquired like another, and holds nobody off.
+        """
+
+    @abstractmethod
+    def try_hold(self, key: str, ttl: timedelta | float) -> LockToken | None:
+        """Hold ``key`` for ``ttl`` (a span, or seconds) by the service's clock, or ``None`` when somebody holds it. Never waits.
+
+        The token's ``value`` is unique, and its ``fence`` greater than each that was given for the key before, to any server,
+        however that hold ended. Holding and giving the fence are one step. ``key`` is any text that UTF-8 can say and not empty,
+        ``ttl`` above 0 and up to a hundred years; below a millisecond it is made one. Raises `EncodeError` and `ValueError` for
+        others (`LockToken.to_hold`), and `LockUnavailable`: then it may be held until ``ttl`` is over, by nobody.
+        """
+
+    @abstractmethod
+    def renew(self, token: LockToken, ttl: timedelta | float) -> LockToken | None:
+        """Hold on: from now for ``ttl``, be that longer or shorter than what is left. The token with its new ``until``.
+
+        ``None`` when it was no longer ours, even if nobody took it since; then nothing was changed. Raises as `try_hold`, and
+        `ValueError` for a token of `try_acquire` (`LockToken.to_renew`).
+        """
 
     @abstractmethod
     def release(self, token: LockToken) -> bool:
-        """Let go. False when it was no longer ours; then nothing was changed."""
+        """Let go, of either kind. False when it was no longer ours; then nothing was changed."""
+
+    def hold(
+        self, key: str, ttl: timedelta | float, *, timeout: float | None = 0, interval: float = 0.05
+    ) -> AbstractContextManager[LockToken]:
+        """Hold ``key`` for the block of a ``with``, at most for ``ttl``, and let go at its end, however it ends.
+
+        While somebody else holds it: tries every ``interval`` seconds until ``timeout`` seconds are over (0: once; ``None``: for
+        ever), in no order among those who wait. Raises `LockNotAcquired`, and what `try_hold` raises.
+
+        At the end: `LockLost` when it was no longer ours, `LockUnavailable` when that cannot be known; the block has been run all
+        the same. Where the block itself raised, that stays the error, with the other as a note. ``ttl`` is what the lock
+        outlives a dead holder by: nothing stops a block that takes longer, so `renew` it, or have what it writes to look at
+        `LockToken.fence`.
+        """
+        check_hold(key, ttl, timeout, interval)
+        return holding(self, key, ttl, timeout, interval)
+
+    def ahold(
+        self, key: str, ttl: timedelta | float, *, timeout: float | None = 0, interval: float = 0.05
+    ) -> AbstractAsyncContextManager[LockToken]:
+        """`hold` for ``async with``, without blocking the event loop. Whoever is cancelled holds nothing."""
+        check_hold(key, ttl, timeout, interval)
+        return aholding(self, key, ttl, timeout, interval)
+
+    async def arenew(self, token: LockToken, ttl: timedelta | float) -> LockToken | None:
+        """`renew`, without blocking the event loop."""
+        return await asyncio.to_thread(self.renew, token, ttl)
 
     def acquire(self, key: str, until: datetime, *, tries: int = 1, interval: float = 0.05) -> LockToken:
         """`try_acquire` up to ``tries`` times, ``interval`` seconds apart. Raises `LockNotAcquired`."""

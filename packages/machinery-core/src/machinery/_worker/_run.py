@@ -75,6 +75,8 @@ class Run:
     """What its end sets off is sent."""
     joined: bool = False
     """Its end is counted in its group, and what the group's end sets off is sent."""
+    settled: bool = False
+    """All is done."""
     found: TaskState | None = None
     """The final record found, when replayed."""
 

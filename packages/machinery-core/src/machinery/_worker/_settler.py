@@ -128,7 +128,7 @@ class Settler:
     def settle(self, runs: Sequence[Run]) -> None:
         """End these runs. Raises `GivenUp` when told to leave while a service is away."""
         with self.taking:
-            ours = [run for run in runs if not run.abandoned]
+            ours = [run for run in runs if not run.abandoned and not run.settled]
         returned = [run for run in ours if run.outcome is Outcome.RETURNED]
         ending = [run for run in ours if run.outcome is not Outcome.RETURNED] if returned else ours
         replayed = self._save(ending)
@@ -137,9 +137,21 @@ class Settler:
             self._send(self._missing(following, replayed))
             for run in ending:
                 run.followed = True
-        self._join(ending, replayed)
+        members = {run for run in ending if self._is_member(run)}
+        # Joining takes a while, and what is not acknowledged runs again when this worker dies: only members wait for it.
+        self._end([run for run in ending if run not in members] if members else ending, returned)
+        if members:
+            joining = [run for run in ending if run in members]
+            self._join(joining, replayed)
+            self._end(joining, [])
+
+    def _is_member(self, run: Run) -> bool:
+        return bool(run.signature.group_uuid) and self._stores and run.outcome is not Outcome.RETRIED
+
+    def _end(self, ending: Sequence[Run], returned: Sequence[Run]) -> None:
         self._settle_messages(ending, returned)
         for run in ending:
+            run.settled = True
             if run.outcome is Outcome.FAILED:
                 self._hooks.report_failure(run)
             if run.outcome is not Outcome.REPLAYED:
@@ -172,12 +184,10 @@ class Settler:
                     records[position] = _record(run)
             return self._patience.call(partial(self._backend.save, records), "cannot store results")
 
-    def _join(self, ending: Sequence[Run], replayed: set[Run]) -> None:
-        """Count the members of groups among ``ending``, and send what the end of a group sets off."""
-        members = [
-            run for run in ending if run.signature.group_uuid and run.outcome is not Outcome.RETRIED and not run.joined
-        ]
-        if not members or not self._stores:
+    def _join(self, members: Sequence[Run], replayed: set[Run]) -> None:
+        """Count members of groups, and send what the end of a group sets off."""
+        members = [run for run in members if not run.joined]
+        if not members:
             return
         joined = self._joiner.join(members, replayed)
         following = [Following(run, each) for run, conclusion in joined for each in conclusion.following]

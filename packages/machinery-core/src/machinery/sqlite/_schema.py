@@ -80,6 +80,18 @@ CREATE TABLE IF NOT EXISTS machinery_locks (
     value TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS machinery_locks_until ON machinery_locks (until);
+
+CREATE TABLE IF NOT EXISTS machinery_holds (
+    key TEXT PRIMARY KEY,
+    until INTEGER NOT NULL,
+    value TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS machinery_holds_until ON machinery_holds (until);
+
+CREATE TABLE IF NOT EXISTS machinery_fences (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    last INTEGER NOT NULL
+);
 """
 
 STATEMENTS = tuple(statement.strip() for statement in TABLES.split(";") if statement.strip())
