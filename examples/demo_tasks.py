@@ -1,27 +1,47 @@
-"""The application of the demo: five tasks, and below them the program that sends each and prints its result as it arrives.
+"""The application of the demo: its tasks, and below them the program that sends them and prints each result as it arrives.
 
-`demo.py` runs it beside a worker. By hand, in two terminals, in this folder::
+`demo.py` runs it beside a worker. By hand, in two terminals, in this folder (the worker's shows the periodic task)::
 
     BROKER=sqlite:///demo.db machinery worker demo_tasks:server -c 4
     BROKER=sqlite:///demo.db python demo_tasks.py
 """
 
 import asyncio
+import math
+import os
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
-from machinery import AsyncResult, Config, Exponential, Server, TaskContext, TaskFailed
+from machinery import (
+    AsyncResult,
+    Config,
+    Exponential,
+    GroupResult,
+    Server,
+    TaskContext,
+    TaskFailed,
+    chain,
+    chord,
+    group,
+)
 
 server = Server.from_config(Config.from_env())  # reads the URL from BROKER
+row = "{:>8}  {:<13}  {:<34}  {}".format
 
 
 @server.task
-def add(a: int, b: int) -> int:
+def add(*numbers: int) -> int:
     """Run in one of the worker's threads."""
-    return a + b
+    return sum(numbers)
+
+
+@server.task
+def multiply(*numbers: int) -> int:
+    """Likewise."""
+    return math.prod(numbers)
 
 
 @server.task
@@ -45,24 +65,41 @@ def divide(a: int, b: int) -> float:
     return a / b
 
 
+@server.task
+def tick() -> None:
+    """Print a row of the table from the worker's process, by the time of day."""
+    now = datetime.now(UTC).astimezone()
+    print(row(f"{now:%H:%M:%S}", "tick()", "periodic, '@every 1s'", f"run by process {os.getpid()}"), flush=True)
+
+
+# Workers fire it, once per tick however many there are; the program below, which has it registered too, does not.
+server.register_periodic_task("@every 1s", "tick", tick.signature())
+
+
 @dataclass(frozen=True)
 class Sent:
     """One row of the table: a call, what is special about it, what should come of it."""
 
     call: str
     remark: str
-    result: AsyncResult[object]
+    result: AsyncResult[object] | GroupResult
     expected: object
 
 
 def send_all() -> list[Sent]:
-    """Send every kind of task."""
+    """Send every kind of task, and every kind of workflow."""
+    # Each step of a chain gets the result of the one before after its own arguments.
+    steps = chain(add.signature(1, 1), add.signature(5, 5), multiply.signature(4))
+    both = group(add.signature(1, 1), add.signature(5, 5))
     return [
         Sent("add(2, 3)", "a plain task", add.send(2, 3), 5),
         Sent("nap(0.2)", "an async def task", nap.send(0.2), "slept for 0.2 s"),
         Sent("add(20, 22)", "sent with countdown=1", add.options(countdown=timedelta(seconds=1)).send(20, 22), 42),
         Sent("flaky()", "fails twice, is retried", flaky.send(), "worked at attempt 3"),
         Sent("divide(1, 0)", "fails for good", divide.send(1, 0), "division by zero"),
+        Sent("a chain", "multiply(4, add(5, 5, add(1, 1)))", server.send_chain(steps), 48),
+        Sent("a group", "add(1, 1) beside add(5, 5)", server.send_group(both), [2, 10]),
+        Sent("a chord", "multiply(add(1, 1), add(5, 5))", server.send_chord(chord(both, multiply.signature())), 20),
     ]
 
 
@@ -77,8 +114,7 @@ def wait(sent: Sent) -> tuple[str, bool, float]:
 
 def main() -> int:
     """Print the table. The exit status is 0 when every result is the expected one and no message is left."""
-    row = "{:>8}  {:<14}{:<26}{}".format
-    print(row("after", "task", "", "result"))
+    print(row("after", "task", "", "result"), flush=True)
     began = time.monotonic()
     good = True
     with ThreadPoolExecutor() as threads:
@@ -88,7 +124,8 @@ def main() -> int:
             text, as_expected, at = done.result()
             print(row(f"{at - began:.2f} s", sent.call, sent.remark, text), flush=True)
             good = good and as_expected
-    left = [*server.pending_tasks(), *server.delayed_tasks(), *server.dead_tasks()]
+    waiting_still = [each for each in (*server.pending_tasks(), *server.delayed_tasks()) if each.name != tick.name]
+    left = [*waiting_still, *server.dead_tasks()]
     server.close()
     if left:
         print(f"left in the queue: {left}", file=sys.stderr)

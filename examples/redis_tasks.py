@@ -5,7 +5,7 @@ In two terminals, with a Redis server on this machine or where REDIS_URL says::
     python redis_tasks.py worker
     python redis_tasks.py send
 
-A Go worker or sender with tasks of these names may take the place of either. Groups and chords are planned.
+A Go worker or sender with tasks of these names may take the place of either.
 """
 
 import argparse
@@ -20,12 +20,15 @@ from datetime import UTC, datetime, timedelta
 from machinery import (
     AsyncResult,
     Exponential,
+    GroupResult,
     RetryTaskLater,
     Server,
     Signature,
     TaskContext,
     TaskFailed,
     chain,
+    chord,
+    group,
 )
 
 server = Server.from_url(os.environ.get("REDIS_URL", "redis://localhost:6379"), results_expire_in=timedelta(hours=1))
@@ -147,6 +150,9 @@ def send() -> None:
 
     # Each task gets the results of the one before after its own arguments: ((1 + 1 + 10) * 4).
     show("a chain", server.send_chain(chain(add.signature(1, 1), add.signature(10), multiply.signature(4))))
+    both = group(add.signature(1, 1), add.signature(5, 5))
+    show("a group", server.send_group(both))
+    show("a chord", server.send_chord(chord(both, multiply.signature())))
 
     # An id of our own lets us wait for what follows a task.
     run_id = f"example-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}"
@@ -158,7 +164,7 @@ def send() -> None:
     show("  what it set off", server.result(failed.uuid))
 
 
-def show(what: str, result: AsyncResult[object]) -> None:
+def show(what: str, result: AsyncResult[object] | GroupResult) -> None:
     """Wait for a result and print it."""
     try:
         text = repr(result.get(timeout=10))

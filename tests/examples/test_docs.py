@@ -11,7 +11,18 @@ from pathlib import Path
 import pytest
 
 import machinery
-from machinery import AsyncResult, Config, Server, Task, Worker, _cli, errors
+from machinery import (
+    AsyncResult,
+    ChainResult,
+    ChordResult,
+    Config,
+    GroupResult,
+    Server,
+    Task,
+    Worker,
+    _cli,
+    errors,
+)
 from machinery._task import TaskContext
 from machinery._task_options import RunOptions, TaskOptions
 
@@ -41,7 +52,10 @@ def test_the_api_page_has_every_public_name() -> None:
     assert names - words(DOCS / "reference" / "api.md") == set()
 
 
-@pytest.mark.parametrize("thing", [Server, AsyncResult, Worker, Task, TaskContext, TaskOptions, RunOptions])
+@pytest.mark.parametrize(
+    "thing",
+    [Server, AsyncResult, ChainResult, ChordResult, GroupResult, Worker, Task, TaskContext, TaskOptions, RunOptions],
+)
 def test_the_api_page_has_every_public_member(thing: type) -> None:
     internal = {"registry", "sender", "parameters", "is_async", "task_options", "run_options"}
     assert public(thing) - internal - words(DOCS / "reference" / "api.md") == set()

@@ -32,9 +32,35 @@ def test_every_example_has_a_test() -> None:
     assert {path.name for path in EXAMPLES.glob("*.py")} <= tested | {"demo_tasks.py"}  # which demo.py runs
 
 
-def test_hello_says_hello() -> None:
-    done = run("hello.py")
-    assert (done.stdout, done.stderr, done.returncode) == ("Hello, world!\n", "", 0)
+SHOWN = {
+    "hello.py": "Hello, world!\n",
+    "chain.py": """\
+multiply(4, add(5, 5, add(1, 1))) = 48
+step by step: [2, 12, 48]
+""",
+    "group_and_chord.py": """\
+add(1, 1) and add(5, 5) = [2, 10]
+multiply(add(1, 1), add(5, 5)) = 20
+failed at divide: division by zero
+no product: division by zero
+""",
+    "periodic.py": """\
+tick 1
+tick 2
+both rooms: 8
+""",
+    "async_task.py": """\
+one page: 144
+100 pages, the last of them: 9801
+all of them: 328350
+""",
+}
+
+
+@pytest.mark.parametrize("example", SHOWN)
+def test_an_example_that_needs_core_alone_shows_its_results(example: str) -> None:
+    done = run(example)
+    assert (done.stdout, done.stderr, done.returncode) == (SHOWN[example], "", 0)
 
 
 class TestTheDemo:
@@ -42,8 +68,12 @@ class TestTheDemo:
         done = run("demo.py", TMPDIR=str(tmp_path))
 
         assert (done.returncode, done.stderr) == (0, "")
-        shown = re.findall(r"^ +[\d.]+ s  (\S+\(.*\)) .* {3,}(\S.*)$", done.stdout, re.MULTILINE)
-        assert sorted(shown) == [
+        rows = [re.split(" {2,}", line.strip(), maxsplit=3) for line in done.stdout.splitlines()]
+        shown = sorted((row[1], row[3]) for row in rows if re.fullmatch(r"[\d.]+ s", row[0]))
+        assert shown == [
+            ("a chain", "48"),
+            ("a chord", "20"),
+            ("a group", "[2, 10]"),
             ("add(2, 3)", "5"),
             ("add(20, 22)", "42"),
             ("divide(1, 0)", "failed: division by zero"),
@@ -52,9 +82,13 @@ class TestTheDemo:
         ]
         assert list(tmp_path.iterdir()) == []
         pids = {int(pid) for pid in re.findall(r"^process (\d+): ", done.stdout, re.MULTILINE)}
-        assert len(pids) == 1
+        (worker,) = pids
         with pytest.raises(ProcessLookupError):
-            os.kill(pids.pop(), 0)
+            os.kill(worker, 0)
+
+        ticks = [row for row in rows if row[1:2] == ["tick()"]]
+        assert [row[3] for row in ticks] == [f"run by process {worker}"] * 2
+        assert all(re.fullmatch(r"\d\d:\d\d:\d\d", row[0]) for row in ticks)
 
     def test_what_goes_wrong_shows_in_its_exit_status(self, tmp_path: Path) -> None:
         done = run("demo.py", TMPDIR=str(tmp_path), MACHINERY_MAX_CRASHES="a few")
@@ -78,6 +112,8 @@ a task that is retried      'worked at attempt 3'
 a task that asks for later  'ready at attempt 2'
 five by name, in one batch  [0, 2, 4, 6, 8]
 a chain                     48
+a group                     [2, 10]
+a chord                     20
 a task with on_success      3
   what it set off           103
 a task with on_error        failed: oops

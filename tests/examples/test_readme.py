@@ -11,19 +11,20 @@ from pathlib import Path
 import pytest
 
 README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
-FILES = {
-    name: code for code, name in re.findall(r"^```python\n(# (\w+\.py)\n.*?)^```$", README, re.MULTILINE | re.DOTALL)
-}
-WORKER, SENDER = "machinery worker app:server -c 10", "python send.py"
+BLOCKS = re.findall(r"^```python\n(# (\w+\.py)(?:, continued)?\n.*?)^```$", README, re.MULTILINE | re.DOTALL)
+FILES = {name: "\n".join(code for code, its_name in BLOCKS if its_name == name) for _, name in BLOCKS}
+WORKER, SENDER, WORKFLOWS = "machinery worker app:server -c 10", "python send.py", "python workflows.py"
 
 
-def test_every_python_block_is_a_file_that_is_run() -> None:
-    assert README.count("```python") == len(FILES)
-    assert set(FILES) == {"app.py", "send.py"}
+def test_every_python_block_is_a_part_of_a_file_that_is_run() -> None:
+    assert README.count("```python") == len(BLOCKS)
+    assert set(FILES) == {"app.py", "send.py", "workflows.py"}
 
 
-def test_the_commands_that_are_run_are_those_that_are_shown() -> None:
+def test_the_commands_that_are_run_and_what_they_print_are_those_that_are_shown() -> None:
     assert f"```sh\n{WORKER}\n{SENDER}\n```" in README
+    assert "The second one prints `5`" in README
+    assert f"`{WORKFLOWS}` prints `48`, `[2, 10]` and `20`" in README
 
 
 @pytest.mark.parametrize("service", ["redis", "sqlite"])
@@ -36,13 +37,18 @@ def test_a_worker_in_one_terminal_answers_a_sender_in_another(
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = {**os.environ, "PATH": path}
 
+    def run(command: str) -> tuple[str, str]:
+        done = subprocess.run(
+            command.split(), cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=30, check=False
+        )
+        return done.stdout, done.stderr
+
     with subprocess.Popen(WORKER.split(), cwd=tmp_path, env=environment) as worker:
         try:
-            sent = subprocess.run(
-                SENDER.split(), cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=30, check=False
-            )
+            sent, workflows = run(SENDER), run(WORKFLOWS)
         finally:
             worker.terminate()
 
-    assert (sent.stdout, sent.stderr) == ("5\n", "")
+    assert sent == ("5\n", "")
+    assert workflows == ("48\n[2, 10]\n20\n", "")
     assert worker.returncode == 0

@@ -79,10 +79,11 @@ class Server:
         self._warned_of: set[str] = set()
         self._starts_scheduler = False
         self._has_private_lock = broker.capabilities.several_processes and not self.lock.several_processes
+        program = self._config.program_name or Path(sys.argv[0] or "python").name
         self.scheduler = Scheduler(
             self.lock,
             self.logger,
-            program=lambda: self._config.program_name or Path(sys.argv[0] or "python").name,
+            program=lambda: program,
             queue=lambda: self._config.default_queue,
         )
         assign = getattr(broker, "assign", None)  # a broker that runs what it is given (eager)
@@ -261,7 +262,8 @@ class Server:
             self.backend.forget(named)
 
     def _warn_of_unknown(self, signatures: Iterable[Signature]) -> None:
-        for name in {signature.name for signature in signatures} - self._warned_of:
+        names = {signature.name for signature in signatures if not signature.ignore_when_task_not_registered}
+        for name in names - self._warned_of:
             if not self.is_task_registered(name):
                 self._warned_of.add(name)
                 self.logger.warning("this server has no task %r; its group waits until a worker runs it", name)

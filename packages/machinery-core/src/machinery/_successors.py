@@ -31,9 +31,9 @@ def after_failure(parent: Signature, error: str) -> list[Signature]:
     ]
 
 
-def derived_uuid(parent_uuid: str, kind: str, position: int) -> str:
+def derived_uuid(parent_uuid: str, kind: str, position: int, prefix: str = "task") -> str:
     """The id of a successor that came without one: the same at each replay, so that a replay sends the same task."""
-    return f"task_{uuid5(NAMESPACE_OID, f'{parent_uuid}/{kind}/{position}')}"
+    return f"{prefix}_{uuid5(NAMESPACE_OID, f'{parent_uuid}/{kind}/{position}')}"
 
 
 def after_group(callback: Signature, members: Sequence[TaskState]) -> Signature:
@@ -49,4 +49,4 @@ def callback_of(member: Signature) -> Signature | None:
     callback = member.chord_callback
     if callback is None or callback.uuid:
         return callback
-    return callback.with_(uuid=derived_uuid(member.group_uuid, "chord", 0))
+    return callback.with_(uuid=derived_uuid(member.group_uuid, "chord", 0, prefix="chord"))

@@ -30,8 +30,8 @@ FIRST_UNKNOWN_DELAY = timedelta(milliseconds=50)
 UNKNOWN_DELAY_GROWTH = 1.5
 """Slow: each return is a toss between the workers that know the task and those that do not, and several may be lost in a row."""
 LONGEST_UNKNOWN_DELAY = timedelta(seconds=60)
-CHORD = "chord_"
-"""What the ids of chords' callbacks begin with (protocol §8.1)."""
+TASK = "task_"
+"""What the ids of tasks begin with; those of chords' callbacks do not, unless somebody made them up (protocol §8.1)."""
 QUARANTINE_DELAY = timedelta(seconds=1)
 """After which a task that is to run apart is tried again, while another one does."""
 
@@ -81,8 +81,8 @@ class Sorter:
                 continue
             if signature.eta is not None and self._max_delay is not None and self._is_early(delivery, signature.eta):
                 continue
-            # The callback of a chord is always looked up: if who claimed the chord is held up for minutes, another sends it too.
-            may_be_second = delivery.redelivered is not False or signature.uuid.startswith(CHORD)
+            # What may be a chord's callback is always looked up: if who claimed the chord is held up for long, another sends it too.
+            may_be_second = delivery.redelivered is not False or not signature.uuid.startswith(TASK)
             if not signature.uuid:
                 # Nothing tells it from others like it, so nothing can be known of it, and each delivery runs. Under one record
                 # for all of them the first that ended would keep the others from running.
