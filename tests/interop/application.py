@@ -38,9 +38,15 @@ class Application:
         self.server.register_tasks({**TASKS, **ECHOES, **self._counting_tasks()})
 
     @contextmanager
-    def worker(self) -> Iterator[Application]:
+    def at(self, url: str) -> Iterator[Application]:
+        """Another application of the same queue, which finds its services there."""
+        with Server.from_url(url, default_queue=self.server.config.default_queue) as server:
+            yield Application(server)
+
+    @contextmanager
+    def worker(self, concurrency: int = 4) -> Iterator[Application]:
         """A worker that consumes within the block."""
-        worker = self.server.new_worker("python", 4)
+        worker = self.server.new_worker("python", concurrency)
         worker.set_pre_task_handler(self._note_run)
         with worker:
             yield self
@@ -99,6 +105,10 @@ def concat(texts: list[str]) -> str:
     return "".join(texts)
 
 
+def join(*texts: str) -> str:
+    return "|".join(texts)
+
+
 def two_strings() -> tuple[str, str]:
     return "foo", "bar"
 
@@ -134,7 +144,8 @@ def runs_in_python() -> str:
 TASKS: dict[str, Callable[..., Any]] = {
     task.__name__: task
     for task in (
-        add, multiply, concat, two_strings, nothing, noargs, fail, panic_task, headers, on_error, runs_in_python,
+        add, multiply, concat, join, two_strings, nothing, noargs, fail, panic_task, headers, on_error,
+        runs_in_python,
     )
 }  # fmt: skip
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import signal
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -75,6 +77,15 @@ class GoResult:
 
 
 @dataclass(frozen=True, slots=True)
+class GoGroup:
+    """A group as Go reads it: its members' records under the keys of the wire, and whether all have ended."""
+
+    states: Sequence[Wire]
+    is_completed: bool
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class GoMachinery:
     """The program with the services it is to use. ``client`` is ``redigo`` or ``goredis``."""
 
@@ -88,6 +99,10 @@ class GoMachinery:
     def on_queue(self, queue: str) -> GoMachinery:
         """The same with another default queue."""
         return replace(self, queue=queue)
+
+    def by_way_of(self, port: int) -> GoMachinery:
+        """The same that finds its services at a port of this machine, where somebody passes on what is said."""
+        return replace(self, broker=f"127.0.0.1:{port}", backend=f"127.0.0.1:{port}")
 
     def send(self, *sendings: Wire, raw: bool = False) -> list[Wire]:
         """Send through Go's server and answer the ids given; ``raw`` keeps argument values that Go could not convert."""
@@ -121,10 +136,22 @@ class GoMachinery:
         (answer,) = self._call("delayed")
         return list(answer["signatures"])
 
+    def group(self, uuid: str, count: int) -> GoGroup:
+        """The group of so many members, as Go reads it."""
+        (answer,) = self._call("group", uuid, str(count))
+        return GoGroup(answer["states"] or (), answer["completed"], answer["error"])
+
+    def trigger(self, *uuids: str) -> list[bool]:
+        """For each group, whether Go got the right to send its callback."""
+        answers = self._call("trigger", lines="".join(f"{uuid}\n" for uuid in uuids))
+        assert [answer["error"] for answer in answers] == [""] * len(uuids)
+        return [answer["triggered"] for answer in answers]
+
     @contextmanager
-    def worker(self) -> Iterator[GoWorker]:
+    def worker(self, concurrency: int = 4) -> Iterator[GoWorker]:
         """A worker process that consumes when the block starts and has ended when it is left."""
-        process = subprocess.Popen(self._command("worker"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        command = self._command("-concurrency", str(concurrency), "worker")
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         worker = GoWorker(process)
         try:
             worker.wait_for("ready")
@@ -190,15 +217,34 @@ class GoWorker:
         with self._changed:
             return len(self._matching("run", uuid))
 
-    def answer(self, line: str) -> None:
-        """Let one task that holds end with this text."""
+    def run_counts(self) -> Counter[str]:
+        """How often each task ran, of a worker that has ended."""
+        assert self._ended
+        return Counter(event.uuid for event in self._events if event.kind == "run")
+
+    def answer(self, *lines: str) -> None:
+        """Let one task that holds end with each of these texts."""
         assert self._process.stdin is not None
-        self._process.stdin.write(line + "\n")
+        self._process.stdin.write("".join(f"{line}\n" for line in lines))
         self._process.stdin.flush()
+
+    def kill(self) -> None:
+        """End the worker as the kernel would: whatever it was at stays as it is."""
+        self._process.kill()
+        self._process.wait(timeout=CALL_TIMEOUT)
+
+    def suspend(self) -> None:
+        """Hold up the whole process, until `resume` or `stop`."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        self._process.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
         """End the worker well; one that does not end is killed."""
         self._process.terminate()
+        self.resume()
         try:
             self._process.wait(timeout=CALL_TIMEOUT)
         except subprocess.TimeoutExpired:

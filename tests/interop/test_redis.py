@@ -3,35 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
-from uuid import uuid4
 
 import pytest
 
-from machinery import Server
 from tests.interop.application import Application
-from tests.interop.gomachinery import GoMachinery, GoWorker
+from tests.interop.gomachinery import GoWorker
 from tests.interop.matrix import BothOnOneQueue, EachReadsTheOther, GoSendsAndPythonRuns, PythonSendsAndGoRuns, Sides
-
-DATABASE = 1
-"""Not the default one, so that a side that forgets to select it is found out."""
+from tests.interop.matrix_workflows import (
+    EachReadsTheGroupsOfTheOther,
+    GoSendsWorkflowsAndPythonRuns,
+    PythonSendsWorkflowsAndGoRuns,
+    WorkflowsOfBothOnOneQueue,
+)
+from tests.interop.redis_sides import both_sides
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(60, func_only=True)]
-
-
-@contextmanager
-def both_sides(go_program: Path, client: str, redis_url: str) -> Iterator[Sides]:
-    """Both sides on a queue that no one else knows."""
-    url = urlsplit(redis_url)
-    database = int(url.path.strip("/") or DATABASE)
-    queue = f"interop_{uuid4()}"
-    server = Server.from_url(f"redis://{url.netloc}/{database}", default_queue=queue)
-    try:
-        yield Sides(GoMachinery(go_program, client, url.netloc, url.netloc, database, queue), Application(server))
-    finally:
-        server.close()
 
 
 @pytest.fixture(scope="class")
@@ -71,4 +58,20 @@ class TestEachReadsTheOther(EachReadsTheOther):
 
 
 class TestBothOnOneQueue(BothOnOneQueue):
+    pass
+
+
+class TestPythonSendsWorkflowsAndGoRuns(PythonSendsWorkflowsAndGoRuns):
+    pass
+
+
+class TestGoSendsWorkflowsAndPythonRuns(GoSendsWorkflowsAndPythonRuns):
+    pass
+
+
+class TestEachReadsTheGroupsOfTheOther(EachReadsTheGroupsOfTheOther):
+    pass
+
+
+class TestWorkflowsOfBothOnOneQueue(WorkflowsOfBothOnOneQueue):
     pass

@@ -2,7 +2,10 @@ module machinery-interop
 
 go 1.24
 
-require github.com/RichardKnop/machinery/v2 v2.0.16
+require (
+	github.com/RichardKnop/machinery/v2 v2.0.16
+	github.com/robfig/cron/v3 v3.0.1
+)
 
 require (
 	cloud.google.com/go v0.75.0 // indirect
@@ -35,7 +38,6 @@ require (
 	github.com/opentracing/opentracing-go v1.2.0 // indirect
 	github.com/rabbitmq/amqp091-go v1.10.0 // indirect
 	github.com/redis/go-redis/v9 v9.12.1 // indirect
-	github.com/robfig/cron/v3 v3.0.1 // indirect
 	github.com/xdg-go/pbkdf2 v1.0.0 // indirect
 	github.com/xdg-go/scram v1.1.2 // indirect
 	github.com/xdg-go/stringprep v1.0.4 // indirect

@@ -9,6 +9,10 @@
 //	gomachinery [flags] state UUID              read a state once
 //	gomachinery [flags] pending [QUEUE]         list the signatures that wait in a queue
 //	gomachinery [flags] delayed                 list the signatures that wait for their time
+//	gomachinery [flags] group UUID COUNT        read the records of a group's members
+//	gomachinery [flags] trigger                 ask for the right to send callbacks, one group's id a line
+//	gomachinery [flags] periodic SPEC NAME      fire what the first line of input says at every tick, until SIGTERM
+//	gomachinery cron                            say when schedules tick, one JSON object a line; needs no service
 package main
 
 import (
@@ -42,7 +46,13 @@ func main() {
 
 func run(o options, concurrency int, raw bool, words []string) error {
 	if len(words) == 0 {
-		return fmt.Errorf("a command is missing: worker, send, result, state, pending or delayed")
+		return fmt.Errorf("a command is missing: worker, send, result, state, pending, delayed, group, trigger, periodic or cron")
+	}
+	if len(words) == 1 && words[0] == "cron" {
+		return answerCron(os.Stdin, os.Stdout)
+	}
+	if len(words) == 3 && words[0] == "periodic" {
+		return firePeriodically(o, words[1], words[2], os.Stdin)
 	}
 	server, err := newServer(o)
 	if err != nil {
@@ -69,6 +79,10 @@ func run(o options, concurrency int, raw bool, words []string) error {
 		return printSignatures(server.GetBroker().GetPendingTasks(rest[0]))
 	case command == "delayed" && len(rest) == 0:
 		return printSignatures(server.GetBroker().GetDelayedTasks())
+	case command == "group" && len(rest) == 2:
+		return printGroup(server, rest[0], rest[1])
+	case command == "trigger" && len(rest) == 0:
+		return triggerChords(server, os.Stdin)
 	default:
 		return fmt.Errorf("not a command: %q", words)
 	}

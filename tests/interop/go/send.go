@@ -10,12 +10,14 @@ import (
 	"github.com/RichardKnop/machinery/v2/tasks"
 )
 
-// sending is one line of input: a signature in its wire form, or one of the three workflows.
+// sending is one line of input: a signature in its wire form, or one of the three workflows. A group or a chord is
+// published by so many at once as Concurrency says; 0 is no limit.
 type sending struct {
 	tasks.Signature
-	Chain []*tasks.Signature
-	Group []*tasks.Signature
-	Chord *chordSending
+	Chain       []*tasks.Signature
+	Group       []*tasks.Signature
+	Chord       *chordSending
+	Concurrency int
 }
 
 type chordSending struct {
@@ -54,9 +56,9 @@ func sendOne(server *machinery.Server, next *sending) (object, error) {
 	case next.Chain != nil:
 		return sendChain(server, next.Chain)
 	case next.Group != nil:
-		return sendGroup(server, next.Group)
+		return sendGroup(server, next.Group, next.Concurrency)
 	case next.Chord != nil:
-		return sendChord(server, next.Chord)
+		return sendChord(server, next.Chord, next.Concurrency)
 	default:
 		result, err := server.SendTask(&next.Signature)
 		if err != nil {
@@ -77,18 +79,18 @@ func sendChain(server *machinery.Server, signatures []*tasks.Signature) (object,
 	return object{"uuids": ids(signatures)}, nil
 }
 
-func sendGroup(server *machinery.Server, signatures []*tasks.Signature) (object, error) {
+func sendGroup(server *machinery.Server, signatures []*tasks.Signature, concurrency int) (object, error) {
 	group, err := tasks.NewGroup(signatures...)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := server.SendGroup(group, 0); err != nil {
+	if _, err := server.SendGroup(group, concurrency); err != nil {
 		return nil, err
 	}
 	return object{"group": group.GroupUUID, "uuids": ids(signatures)}, nil
 }
 
-func sendChord(server *machinery.Server, next *chordSending) (object, error) {
+func sendChord(server *machinery.Server, next *chordSending, concurrency int) (object, error) {
 	group, err := tasks.NewGroup(next.Group...)
 	if err != nil {
 		return nil, err
@@ -97,7 +99,7 @@ func sendChord(server *machinery.Server, next *chordSending) (object, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := server.SendChord(chord, 0); err != nil {
+	if _, err := server.SendChord(chord, concurrency); err != nil {
 		return nil, err
 	}
 	return object{"group": group.GroupUUID, "uuids": ids(next.Group), "callback": next.Callback.UUID}, nil

@@ -21,6 +21,7 @@ func allTasks() map[string]interface{} {
 		"add":         add,
 		"multiply":    multiply,
 		"concat":      concat,
+		"join":        join,
 		"two_strings": twoStrings,
 		"nothing":     nothing,
 		"noargs":      noargs,
@@ -56,6 +57,9 @@ func multiply(numbers ...int64) (int64, error) {
 }
 
 func concat(texts []string) (string, error) { return strings.Join(texts, ""), nil }
+
+// join keeps its arguments apart, so that their order and number can be seen.
+func join(texts ...string) (string, error) { return strings.Join(texts, "|"), nil }
 
 func twoStrings() (string, string, error) { return "foo", "bar", nil }
 

@@ -229,3 +229,14 @@ def test_a_closed_group_leaves_nothing_for_ever(backend: RedisBackend, raw: Any)
     backend.finish_members([("group_1", "u2")])
 
     assert all(0 < raw.pttl(key) <= 3_600_000 for key in raw.scan_iter())
+
+
+def test_what_go_triggered_and_dropped_for_a_failure_is_claimed_once(backend: RedisBackend, raw: Any) -> None:
+    # Given a Go worker that marked the group, then found that a member has failed, and told nobody
+    marked = encode_group(group()).replace(b'"ChordTriggered":false', b'"ChordTriggered":true')
+    raw.set("group_1", marked)
+    backend.save([TaskState("u1", "add", State.FAILURE, None, "no")])
+    # Then one of ours takes over
+    assert backend.claim_chord("group_1", "u2")
+    assert not backend.claim_chord("group_1", "u3")
+    assert backend.claim_chord("group_1", "u2")

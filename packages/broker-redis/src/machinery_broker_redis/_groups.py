@@ -10,7 +10,7 @@ from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
 from machinery.abc import GroupMeta, Signature, StoredGroup
-from machinery.errors import BackendUnavailable, GroupNotFound
+from machinery.errors import BackendUnavailable, DecodeError, GroupNotFound
 from machinery.wire import decode_group, decode_signature, encode_group, encode_signature
 from machinery_broker_redis._connections import Evaluation
 from machinery_broker_redis._keys import CHORD_MUTEX, OPEN_GROUPS, group_keys
@@ -29,6 +29,8 @@ MUTEX_LIVES = 8000
 """Milliseconds, Go's: no holder of its mutex keeps it for longer."""
 _PATIENCE = 10.0
 """Seconds to wait for Go's mutex: longer than it lives."""
+_NO_GROUP, _GO_HOLDS_THE_MUTEX, _GO_WAS_THE_ONE = -1, -2, -3
+"""What the script `claim_chord` answers when there is no yes or no."""
 _GROUP_WAS_NOT_FOUND = "there is no group {!r}: it was never sent, or its metadata has expired"
 
 
@@ -94,32 +96,45 @@ class Groups:
         return Evaluation(script("finish"), (keys.meta, keys.ours, keys.finished), (self._lifetime, *members))
 
     def claim(self, group_uuid: str, claimant: str) -> bool:
-        """Whether ``claimant`` is the one to send the callback."""
+        """Whether ``claimant`` is the one to send the callback, or what its failure sets off."""
         keys = group_keys(group_uuid)
         deadline = monotonic() + _PATIENCE
-        read, wanted = "", ""
+        read, wanted = b"", b""
         while monotonic() < deadline:
             answer = self._claim_now(keys, claimant, read, wanted)
             if isinstance(answer, bytes):  # written by neither Go nor us: what the script cannot read, we can
                 meta = decode_group(answer)
                 if meta.chord_triggered:
-                    return False
-                read, wanted = answer, encode_group(_triggered(meta))  # type: ignore[assignment]
-            elif answer == -1:
+                    return self._claim_from_go(keys, claimant)
+                read, wanted = answer, encode_group(_triggered(meta))
+            elif answer == _NO_GROUP:
                 raise GroupNotFound(_GROUP_WAS_NOT_FOUND.format(group_uuid))
+            elif answer == _GO_WAS_THE_ONE:
+                return self._claim_from_go(keys, claimant)
             elif answer >= 0:
                 return bool(answer)
             else:
                 sleep(random.uniform(0.02, 0.06))  # noqa: S311 - so that those who wait do not all come back at once
         raise BackendUnavailable(f"{CHORD_MUTEX} at {self._client.address} is held for longer than a Go worker does")
 
-    def _claim_now(self, keys: GroupKeys, claimant: str, read: Any, wanted: Any) -> Any:
-        arguments = (claimant, self._lifetime, read, wanted)
+    def _claim_from_go(self, keys: GroupKeys, claimant: str) -> bool:
+        """A Go worker was the one. Where a member has failed it sends nothing, and tells nobody: then somebody else is to."""
+        try:
+            members = self._records.load(self._members(keys.meta))
+        except DecodeError:  # Go workers cannot read it either
+            return False
+        if not any(state is not None and state.is_failure for state in members):
+            return False
+        arguments = (claimant, self._lifetime, "", "", 1)  # Go's mutex is for who triggers, and that has happened
+        return bool(self._client.run(script("claim_chord"), (keys.meta, keys.claimant), *arguments) == 1)
+
+    def _claim_now(self, keys: GroupKeys, claimant: str, read: bytes, wanted: bytes) -> Any:
+        arguments = (claimant, self._lifetime, read, wanted, 0)
         if not self._client.is_cluster:
             return self._client.run(script("claim_chord"), (keys.meta, keys.claimant, CHORD_MUTEX), *arguments)
         value = base64.b64encode(os.urandom(16))
         if self._client.call("SET", CHORD_MUTEX, value, "NX", "PX", MUTEX_LIVES) is None:
-            return -2
+            return _GO_HOLDS_THE_MUTEX
         try:
             return self._client.run(script("claim_chord"), (keys.meta, keys.claimant), *arguments)
         finally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
@@ -19,6 +19,7 @@ class Chain:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "signatures", _flat("a chain", (self.signatures,)))
+        _refuse_twins("tasks of a chain", self.signatures)
 
     def linked(self) -> tuple[Signature, ...]:
         """The signatures with their ids, each holding the next as its ``on_success`` (protocol §8.2); the first is sent."""
@@ -41,10 +42,7 @@ class Group:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "signatures", _flat("a group", (self.signatures,)))
-        named = [signature.uuid for signature in self.signatures if signature.uuid]
-        if len(set(named)) < len(named):
-            twice = next(uuid for uuid in named if named.count(uuid) > 1)
-            raise WorkflowError(f"two members of a group have the id {twice!r}; leave ids out, each gets its own")
+        _refuse_twins("members of a group", self.signatures)
 
     def joined(self, callback: Signature | None = None) -> tuple[Signature, ...]:
         """The members with their ids, in a group with an id of its own, each with the whole callback (protocol §8.3, §8.4)."""
@@ -76,6 +74,7 @@ class Chord:
         if not isinstance(callback, Signature):
             raise WorkflowError(f"a chord needs a callback, which is a signature, {_instead(callback)}")
         _refuse_membership("the callback of a chord", callback)
+        _refuse_twins("tasks of a chord, its callback among them,", (*self.group.signatures, callback))
 
     def joined(self) -> tuple[Signature, ...]:
         """The members of `Group.joined`, each with the whole callback, which has its id now."""
@@ -119,6 +118,14 @@ def _instead(given: object) -> str:
         f"not of a {type(given).__name__}: Go Machinery's messages cannot say a workflow inside another one. Let a task of the "
         "outer one send the inner one, or use on_success, which every signature has"
     )
+
+
+def _refuse_twins(what: str, signatures: Sequence[Signature]) -> None:
+    """Raise `WorkflowError` where two have the same id: they would share one record."""
+    named = [signature.uuid for signature in signatures if signature.uuid]
+    if len(set(named)) < len(named):
+        twice = next(uuid for uuid in named if named.count(uuid) > 1)
+        raise WorkflowError(f"two {what} have the id {twice!r}; leave ids out, each gets its own")
 
 
 def _refuse_membership(what: str, signature: Signature) -> None:

@@ -11,7 +11,7 @@ from machinery._states import State, TaskState
 from machinery._successors import after_failure, after_group, callback_of
 from machinery._worker._run import Outcome, Run, may_be_second
 from machinery._worker._verdicts import Verdict, Verdicts, failed
-from machinery.errors import GroupNotFound
+from machinery.errors import DecodeError, GroupNotFound
 
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Conclusion:
-    """A group has ended: send this, then close it."""
+    """A group has ended, or its chord has failed: send this, then close it."""
 
-    group_uuid: str
+    group_uuid: str = ""
+    """What to close; empty while members of a chord that has failed still run: to them the group must stay what it is."""
     following: tuple[Signature, ...] = ()
     """The callback, or what its failure sets off; nothing after a group without callback."""
 
@@ -82,7 +83,7 @@ class Joiner:
                 return None
             for run in _claimants(members):
                 if self.claim(group_uuid, run.signature.uuid):
-                    return run, self.conclude(group_uuid, callback, verdict)
+                    return run, self.conclude(group_uuid, callback, verdict, all_ended=is_full)
         except GroupNotFound as error:
             return self._lost(members, callback, replayed, error)
         self.verdicts.forget(group_uuid)
@@ -90,18 +91,26 @@ class Joiner:
 
     def claim(self, group_uuid: str, claimant: str) -> bool:
         """Whether ``claimant`` is the one to end the chord. Raises `GroupNotFound`."""
-        return self._patience.call(partial(self._backend.claim_chord, group_uuid, claimant), "cannot claim a chord")
+        try:
+            return self._patience.call(partial(self._backend.claim_chord, group_uuid, claimant), "cannot claim a chord")
+        except DecodeError as error:
+            raise GroupNotFound(f"the group {group_uuid} cannot be read: {error}") from error
 
-    def conclude(self, group_uuid: str, callback: Signature, verdict: Verdict) -> Conclusion:
-        """The end of a chord that was claimed. Where it has failed, the callback's record says so now."""
+    def conclude(self, group_uuid: str, callback: Signature, verdict: Verdict, *, all_ended: bool) -> Conclusion:
+        """The end of a chord that was claimed. Where it has failed, the callback's record says so now.
+
+        ``all_ended``: none of its members runs any more, which goes without saying when all have succeeded.
+        """
         if not verdict.failure:
             return Conclusion(group_uuid, (after_group(callback, verdict.members),))
-        self._fail(callback, verdict.culprit)
-        return Conclusion(group_uuid, tuple(after_failure(callback, verdict.failure)))
+        if not self._fail(callback, verdict.culprit).is_failure:  # it ran long ago; what is gone since is no failure
+            return Conclusion(group_uuid)
+        following = tuple(after_failure(callback, verdict.failure))
+        return Conclusion(group_uuid if all_ended else "", following)
 
     def close(self, group_uuids: Iterable[str]) -> None:
-        """What follows is sent: the groups have ended."""
-        for group_uuid in group_uuids:
+        """What follows is sent: the groups have ended. An empty id is none."""
+        for group_uuid in filter(None, group_uuids):
             self.verdicts.forget(group_uuid)
             self._patience.call(partial(self._backend.close_group, group_uuid), "cannot close a group")
 

@@ -10,21 +10,21 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from machinery._states import State, TaskState
 from machinery._successors import after_failure
 from machinery._worker._patience import GivenUp
-from machinery.errors import GroupNotFound, MachineryError, PublishError, Unavailable
+from machinery.errors import Closed, GroupNotFound, MachineryError, PublishError, Unavailable
 
 if TYPE_CHECKING:
     from machinery._sending import Sender
     from machinery._signatures import Signature
     from machinery._worker._hooks import Hooks
-    from machinery._worker._joiner import Conclusion, Joiner
+    from machinery._worker._joiner import Joiner
     from machinery._worker._verdicts import Verdict
     from machinery.abc import Backend, Lock, StoredGroup
 
@@ -36,7 +36,7 @@ LONGEST = 300.0
 LISTED = 10_000
 """Chords listed at once."""
 OVERDUE = 600.0
-"""Seconds after which a chord that was claimed, and whose callback has no record, was claimed by somebody who then died."""
+"""Seconds after which who claimed a chord, and sent nothing, must have died; or who stored what follows, and did not send it."""
 HELD = timedelta(seconds=60)
 """How long one worker may take for one chord, in which no other worker looks after it."""
 
@@ -53,6 +53,12 @@ class _Patient:
     pause: float = IDLE
     claimed_since: float | None = None
     """Monotonic seconds since when it is seen to be another's to end."""
+    ended: int = 0
+    """How many members, from the first on, are known to have ended; counted only once the chord has failed."""
+    witness: str | None = None
+    """The member of a chord that has failed which still ran at the last look."""
+    unsent: set[str] = field(default_factory=set)
+    """What we could not send, though it may be stored."""
 
 
 class Reviver:
@@ -98,7 +104,7 @@ class Reviver:
         for group_uuid in self._promising(due):
             if self._stopped.is_set():
                 break
-            self._look_after(group_uuid)
+            self._look_after_safely(group_uuid)
         for group_uuid in due:
             patient = self._patients.get(group_uuid)
             if patient is not None:
@@ -108,8 +114,14 @@ class Reviver:
 
     def _promising(self, due: Sequence[str]) -> list[str]:
         """Leave out the groups whose member that had not ended at the last look has not ended yet: one read for all of them."""
-        witnesses = {uuid: witness for uuid in due if (witness := self._joiner.verdicts.witness(uuid))}
-        states = self._backend.load(list(witnesses.values()))
+        witnesses = {
+            group_uuid: witness
+            for group_uuid in due
+            if (witness := self._patients[group_uuid].witness or self._joiner.verdicts.witness(group_uuid))
+        }
+        if not witnesses:
+            return list(due)
+        states = self._joiner.verdicts.records(list(witnesses.values()))
         running = {
             group_uuid
             for group_uuid, state in zip(witnesses, states, strict=True)
@@ -117,12 +129,21 @@ class Reviver:
         }
         return [uuid for uuid in due if uuid not in running]
 
+    def _look_after_safely(self, group_uuid: str) -> None:
+        """One chord that cannot be looked after must not hold up the others."""
+        try:
+            self._look_after(group_uuid)
+        except (Unavailable, Closed, GivenUp):
+            raise
+        except Exception:
+            self._hooks.logger.exception("the chord of group %s cannot be looked after", group_uuid)
+
     def _look_after(self, group_uuid: str) -> None:
         try:
             verdict = self._joiner.verdicts.look(group_uuid, likely=False)
             if verdict is None:
                 return
-            token = self._lock.try_acquire(f"machinery:chord:{group_uuid}", datetime.now(UTC) + HELD)
+            token = self._lock.try_hold(f"chord:{group_uuid}", HELD)
             if token is None:
                 return
             try:
@@ -134,58 +155,76 @@ class Reviver:
             self._patients.pop(group_uuid, None)
 
     def _end(self, group_uuid: str, group: StoredGroup, verdict: Verdict, until: datetime) -> None:
-        callback = group.callback
+        callback, patient = group.callback, self._patients[group_uuid]
         if callback is None:
             return
-        (record,) = self._backend.load([callback.uuid])
+        (record,) = self._joiner.verdicts.records([callback.uuid])
         # Claimed for the group and not for a member, so that the next one who looks after it claims it again.
-        if not self._joiner.claim(group_uuid, group_uuid) and not self._is_abandoned(group_uuid, record):
-            if record is not None:  # who claimed it has sent it
-                self._joiner.close([group_uuid])
-            return
-        conclusion = self._joiner.conclude(group_uuid, callback, verdict)
-        if datetime.now(UTC) > until - MARGIN:  # a service was away for long: another worker may be at it
-            return
-        self._hooks.logger.info("the chord of group %s is ended by looking at its members", group_uuid)
-        self._send(conclusion)
-        self._joiner.close([group_uuid])
-        self._patients.pop(group_uuid, None)
+        if self._joiner.claim(group_uuid, group_uuid) or self._is_abandoned(patient, record):
+            conclusion = self._joiner.conclude(group_uuid, callback, verdict, all_ended=False)
+            if datetime.now(UTC) > until - MARGIN:  # a service was away for long: another worker may be at it
+                return
+            is_sent = self._send(conclusion.following, patient)
+        else:
+            is_sent = record is not None  # by whom it was claimed, or by the redelivery of that member's message
+        if is_sent and (not verdict.failure or self._have_ended(group.meta.task_uuids, patient)):
+            self._joiner.close([group_uuid])
+            self._patients.pop(group_uuid)
 
-    def _is_abandoned(self, group_uuid: str, record: TaskState | None) -> bool:
+    def _have_ended(self, members: Sequence[str], patient: _Patient) -> bool:
+        """Whether the last member of a chord that has failed has ended, too: until then its group stays."""
+        patient.ended = self._joiner.verdicts.first_running(members, patient.ended)
+        patient.witness = members[patient.ended] if patient.ended < len(members) else None
+        return patient.witness is None
+
+    def _is_abandoned(self, patient: _Patient, record: TaskState | None) -> bool:
         """Whether the one who claimed the chord died before the callback was sent, and nobody will do it in its stead."""
-        patient = self._patients.get(group_uuid)
-        if record is not None or patient is None:
+        if record is not None:
             return False
         if patient.claimed_since is None:
             patient.claimed_since = time.monotonic()
         return time.monotonic() - patient.claimed_since > OVERDUE
 
-    def _send(self, conclusion: Conclusion) -> None:
-        """Send what was not sent before. What the service refuses for good has failed, and sets off what that sets off."""
-        following = list(conclusion.following)
+    def _send(self, following: Sequence[Signature], patient: _Patient) -> bool:
+        """Send what was not sent before. False: some of it was stored, and may be on its way or not; it is looked at again."""
+        is_sure = True
         while following:
-            found = self._backend.load([signature.uuid for signature in following])
-            following = [
-                self._sender.complete(signature)
-                for signature, state in zip(following, found, strict=True)
-                if state is None or state.state is State.PENDING
-            ]
-            if following:
-                following = self._refused(following)
+            found = self._joiner.verdicts.records([signature.uuid for signature in following])
+            further: list[Signature] = []
+            for signature, state in zip(following, found, strict=True):
+                if state is None:
+                    further += self._send_one(signature, self._sender.submit, patient)
+                elif state.state is not State.PENDING:
+                    continue
+                elif signature.uuid in patient.unsent or _is_overdue(state):
+                    # Its record stays: what it tells of may begin at this moment, and must not be taken back.
+                    further += self._send_one(signature, self._sender.publish, patient)
+                else:
+                    is_sure = False
+            following = further
+        return is_sure
 
-    def _refused(self, following: Sequence[Signature]) -> list[Signature]:
-        """Send these. Returns what is to be sent because some were refused for good."""
-        further: list[Signature] = []
-        for signature in following:
-            try:
-                self._sender.submit([signature])
-            except MachineryError as error:
-                reasons = error.failures.values() if isinstance(error, PublishError) else ()
-                if isinstance(error, Unavailable) or any(isinstance(reason, Unavailable) for reason in reasons):
-                    raise
-                text = f"could not be sent: {error}"
-                self._hooks.logger.error("%s %s %s", signature.name, signature.uuid, text)  # noqa: TRY400 - the text says it
-                record = TaskState(signature.uuid, signature.name, State.FAILURE, None, text)
-                self._backend.save([record])
-                further += after_failure(signature, text)
-        return further
+    def _send_one(
+        self, signature: Signature, send: Callable[[Sequence[Signature]], None], patient: _Patient
+    ) -> list[Signature]:
+        """Send it. Returns what is to be sent because it was refused for good. Raises the `Unavailable` family."""
+        self._hooks.logger.info("%s %s is sent by looking at its chord's members", signature.name, signature.uuid)
+        patient.unsent.add(signature.uuid)
+        try:
+            send([self._sender.complete(signature)])
+        except MachineryError as error:
+            reasons = error.failures.values() if isinstance(error, PublishError) else (error,)
+            for reason in reasons:
+                if isinstance(reason, (Unavailable, Closed)):
+                    raise reason from error
+            text = f"could not be sent: {error}"
+            self._hooks.logger.error("%s %s %s", signature.name, signature.uuid, text)  # noqa: TRY400 - the text says it
+            self._backend.save([TaskState(signature.uuid, signature.name, State.FAILURE, None, text)])
+            return after_failure(signature, text)
+        patient.unsent.discard(signature.uuid)
+        return []
+
+
+def _is_overdue(state: TaskState) -> bool:
+    """Whether who stored this PENDING record must have died before the message was sent."""
+    return datetime.now(UTC) - state.created_at > timedelta(seconds=OVERDUE)

@@ -81,7 +81,7 @@ class Sorter:
                 continue
             if signature.eta is not None and self._max_delay is not None and self._is_early(delivery, signature.eta):
                 continue
-            # What may be a chord's callback is always looked up: if who claimed the chord is held up for long, another sends it too.
+            # What may be a chord's callback is always looked up: if who claimed the chord is held up, another sends it too.
             may_be_second = delivery.redelivered is not False or not signature.uuid.startswith(TASK)
             if not signature.uuid:
                 # Nothing tells it from others like it, so nothing can be known of it, and each delivery runs. Under one record

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from machinery.errors import DecodeError
+from machinery.errors import DecodeError, GroupNotFound
 
 if TYPE_CHECKING:
     from machinery._states import TaskState
@@ -70,8 +70,11 @@ class Verdicts:
             self._drop(group_uuid)
 
     def group(self, group_uuid: str) -> StoredGroup:
-        """The group. Raises `GroupNotFound`."""
-        return self._patience.call(partial(self._backend.load_group, group_uuid), "cannot read a group")
+        """The group. Raises `GroupNotFound`, also for one whose metadata cannot be read."""
+        try:
+            return self._patience.call(partial(self._backend.load_group, group_uuid), "cannot read a group")
+        except DecodeError as error:
+            raise GroupNotFound(f"the group {group_uuid} cannot be read: {error}") from error
 
     def look(self, group_uuid: str, *, likely: bool) -> Verdict | None:
         """The verdict; ``None`` while members run. ``likely``: all have probably ended. Raises `GroupNotFound`."""
@@ -84,7 +87,7 @@ class Verdicts:
             if position < len(ids):
                 self._remember(group_uuid, group, position)
                 return None
-        states = self._load(ids)
+        states = self.records(ids)
         members: list[TaskState] = []
         for at, (uuid, state) in enumerate(zip(ids, states, strict=True)):
             if state is None:
@@ -97,21 +100,43 @@ class Verdicts:
             members.append(state)
         return Verdict(tuple(members))
 
+    def first_running(self, ids: Sequence[str], position: int) -> int:
+        """The position of the first member from ``position`` on that runs, whatever became of the others; their count: none."""
+        for _, state in self._records_from(ids, position):
+            if state is not None and not state.is_completed:
+                return position
+            position += 1
+        return position
+
+    def records(self, ids: Sequence[str]) -> Sequence[TaskState | None]:
+        """The records; one that cannot be read counts as none."""
+        try:
+            return self._patience.call(partial(self._backend.load, ids), "cannot read records")
+        except DecodeError:
+            if len(ids) > 1:
+                return [state for uuid in ids for state in self.records([uuid])]
+            return [None]
+
     def _advance(self, ids: Sequence[str], position: int) -> tuple[Verdict | None, int]:
         """The position of the first member from ``position`` on that has not ended."""
+        for uuid, state in self._records_from(ids, position):
+            if state is None:
+                return _gone(uuid), position
+            if state.is_failure:
+                return failed(uuid, state.task_name, state.error), position
+            if not state.is_completed:
+                return None, position
+            position += 1
+        return None, position
+
+    def _records_from(self, ids: Sequence[str], position: int) -> Iterator[tuple[str, TaskState | None]]:
+        """The members from ``position`` on with their records, ever more read at once."""
         step = 1
         while position < len(ids):
             some = ids[position : position + step]
-            for uuid, state in zip(some, self._load(some), strict=True):
-                if state is None:
-                    return _gone(uuid), position
-                if state.is_failure:
-                    return failed(uuid, state.task_name, state.error), position
-                if not state.is_completed:
-                    return None, position
-                position += 1
+            yield from zip(some, self.records(some), strict=True)
+            position += step
             step = min(LARGEST_LOOK, 4 * step)
-        return None, position
 
     def _remember(self, group_uuid: str, group: StoredGroup, position: int) -> None:
         with self._guard:
@@ -126,12 +151,3 @@ class Verdicts:
         dropped = self._come.pop(group_uuid, None)
         if dropped is not None:
             self._held -= len(dropped[0].meta.task_uuids)
-
-    def _load(self, ids: Sequence[str]) -> Sequence[TaskState | None]:
-        """The records; one that cannot be read counts as none."""
-        try:
-            return self._patience.call(partial(self._backend.load, ids), "cannot read records")
-        except DecodeError:
-            if len(ids) > 1:
-                return [state for uuid in ids for state in self._load([uuid])]
-            return [None]

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from machinery._config import Config
 
 
+SWEEP_AT = 64
+"""Fewer keys than that are not worth a look."""
+
+
 @dataclass(frozen=True, slots=True)
 class Held:
     """Who has a key, and until when by the store's clock."""
@@ -38,6 +42,8 @@ class MemoryLocks:
         """By whom a public one is held; the same key may be in both."""
         self.fence = 0
         """The last one given, for whichever key."""
+        self.sweep_at = SWEEP_AT
+        """How many keys there may be before those that have ended are looked for: seldom, however many there are."""
         self.guard = threading.Lock()
 
 
@@ -103,8 +109,10 @@ class MemoryLock(Lock):
         if key in kept and kept[key].until > now:
             return False
         # Keys of periodic locks carry a tick in their name, others an order's number: without this they would pile up.
-        for ended in [key for key, held in kept.items() if held.until <= now]:
-            del kept[ended]
+        if len(kept) >= self._locks.sweep_at:
+            for ended in [key for key, held in kept.items() if held.until <= now]:
+                del kept[ended]
+            self._locks.sweep_at = max(SWEEP_AT, 2 * len(kept))
         kept[key] = wanted
         return True
 
