@@ -106,6 +106,11 @@ class AnswersWithItsOwnOpinion(MemoryBackend):
         return list(states)
 
 
+class TakesWhatItFoundForItsOwn(MemoryBackend):
+    def save(self, states: Sequence[TaskState]) -> list[TaskState]:
+        return [replace(state, was_final=False) for state in super().save(states)]
+
+
 class KeepsTheFinalOnSubmit(MemoryBackend):
     def submit(self, states: Sequence[TaskState]) -> None:
         self.save(states)
@@ -273,6 +278,7 @@ BROKEN_BROKERS: list[tuple[type[MemoryBroker], str]] = [
 ]
 
 BROKEN_BACKENDS: list[tuple[type[MemoryBackend], str]] = [
+    (TakesWhatItFoundForItsOwn, "test_a_final_record_that_was_there_is_told_from_one_that_says_the_same"),
     (TheLastRecordWins, "test_the_first_final_record_wins"),
     (TheLastRecordWins, "test_saving_keeps_the_name_and_the_time_of_sending"),
     (AnswersWithItsOwnOpinion, "test_exactly_one_of_many_writers_wins_and_all_are_told_who"),

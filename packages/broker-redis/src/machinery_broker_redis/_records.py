@@ -100,7 +100,7 @@ class Records:
                 merged = state
             else:
                 if earlier.is_completed:
-                    return earlier
+                    return earlier.as_found()
                 merged = state.with_origin_of(earlier)
             channel = self.channel_of(state.task_uuid) if state.is_completed else ""
             if self._client.run(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -45,6 +45,8 @@ class TaskState:
     """Unix seconds at which the record expires, where the store keeps that (DynamoDB); else 0."""
     crashes: int = 0
     """How many started runs ended with neither answer nor hand-back. A key of ours, left out of the wire when 0."""
+    was_final: bool = field(default=False, compare=False, repr=False)
+    """In what `Backend.save` answers: this record was final before, so it stays. Not stored."""
 
     def __init__(
         self,
@@ -56,6 +58,7 @@ class TaskState:
         created_at: datetime = ZERO_TIME,
         ttl: int = 0,
         crashes: int = 0,
+        was_final: bool = False,
     ) -> None:
         _set_task_uuid(self, task_uuid)
         _set_task_name(self, task_name)
@@ -65,6 +68,7 @@ class TaskState:
         _set_created_at(self, created_at)
         _set_ttl(self, ttl)
         _set_crashes(self, crashes)
+        _set_was_final(self, was_final)
 
     @property
     def is_completed(self) -> bool:
@@ -81,6 +85,10 @@ class TaskState:
         """FAILURE."""
         return self.state is State.FAILURE
 
+    def as_found(self) -> TaskState:
+        """This final record as the answer to a `Backend.save` that it withstood."""
+        return replace(self, was_final=True)
+
     def with_origin_of(self, earlier: TaskState) -> TaskState:
         """This record with the name and creation time of an earlier one: what every backend keeps when it overwrites."""
         return replace(
@@ -93,7 +101,8 @@ class TaskState:
 # The slots' own setters: what a frozen dataclass would do in twice the time, several times a task.
 (
     _set_task_uuid, _set_task_name, _set_state, _set_results, _set_error, _set_created_at, _set_ttl, _set_crashes,
-) = [getattr(TaskState, field.name).__set__ for field in fields(TaskState)]  # fmt: skip
+    _set_was_final,
+) = [getattr(TaskState, each.name).__set__ for each in fields(TaskState)]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -350,9 +350,9 @@ class Backend(Plugin):
         """Write records unless a final one is there already: *the first final record wins*. Returns those now stored.
 
         `TaskState.task_name` and `TaskState.created_at` of the record before are kept where it had them. The answer has the
-        order of ``states``; where a final record was there, it is that one, so that a late worker goes on with what is stored
-        and not with its own opinion. Atomic per record under concurrency. Raises `ResultTooLarge` naming the ids it refused;
-        the others are stored.
+        order of ``states``; where a final record was there, it is that one with `TaskState.was_final` set, even if it says the
+        same as the one given, so that a late worker goes on with what is stored and not with its own opinion. Atomic per record
+        under concurrency. Raises `ResultTooLarge` naming the ids it refused; the others are stored.
         """
 
     @abstractmethod

@@ -71,6 +71,8 @@ class Run:
     """Not empty: to the dead letters, for this reason."""
     again: Signature | None = None
     """The copy to publish, when retried."""
+    sending: bool = False
+    """What its end sets off may be stored, or sent, by us."""
     followed: bool = False
     """What its end sets off is sent."""
     joined: bool = False

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from machinery._signatures import new_task_uuid
 from machinery._states import State, TaskState
 from machinery._successors import after_failure, after_success
-from machinery._worker._outbox import Following, Outbox, unsent
+from machinery._worker._outbox import Following, Outbox
 from machinery._worker._patience import GivenUp, Patience
 from machinery._worker._run import Outcome, Run, may_be_second
 from machinery.errors import Closed, MachineryError, ResultTooLarge, Unavailable
@@ -167,9 +167,11 @@ class Settler:
         with self.writing:
             stored = self._write(writing, records)
         for run, mine, now in zip(writing, records, stored, strict=True):
+            if not now.was_final:
+                continue
+            replayed.add(run)  # even if it says the same: another copy of the message has ended, and sent what follows
             if now.state is not mine.state or (now.results != mine.results and now.is_success):
                 run.replay(now)
-                replayed.add(run)
         return replayed
 
     def _write(self, runs: Sequence[Run], records: list[TaskState]) -> list[TaskState]:
@@ -204,12 +206,24 @@ class Settler:
             for follower in following
             if not follower.is_retry and (follower.run in replayed or may_be_second(follower.run))
         ]
-        if not doubtful:
-            return following
-        sent = set(doubtful).difference(
-            self._patience.call(partial(unsent, doubtful, self._backend), "cannot read records")
-        )
-        return [follower for follower in following if follower not in sent]
+        if doubtful and self._stores:
+            ids = [follower.signature.uuid for follower in doubtful]
+            found = self._patience.call(partial(self._backend.load, ids), "cannot read records")
+            sent = {
+                follower
+                for follower, state in zip(doubtful, found, strict=True)
+                if state is not None and (state.state is not State.PENDING or _is_left_to_another(follower.run))
+            }
+            # Two copies of a message may end in one batch.
+            once = {follower.signature.uuid: follower for follower in reversed(following) if not follower.is_retry}
+            following = [
+                follower
+                for follower in following
+                if follower not in sent and (follower.is_retry or once[follower.signature.uuid] is follower)
+            ]
+        for follower in following:
+            follower.run.sending = True
+        return following
 
     def _send(self, following: list[Following]) -> None:
         """Send all. What the service refuses for good has failed, and sets off what its failure is to set off."""
@@ -295,6 +309,14 @@ class Settler:
             return True
         lost = self._patience.call(partial(origin.consumer.reject, deliveries, run.dead), "cannot reject")
         return len(lost) < len(deliveries)
+
+
+def _is_left_to_another(run: Run) -> bool:
+    """Whether what is PENDING after ``run``, which had ended before, was stored by another copy of its message.
+
+    That copy is not acknowledged before all is sent. What this very message may have stored, and not sent, is ours.
+    """
+    return not run.sending and not may_be_second(run)
 
 
 def _give_back(returned: Sequence[Run]) -> None:

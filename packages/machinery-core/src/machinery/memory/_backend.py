@@ -159,7 +159,7 @@ class MemoryBackend(Backend):
         if earlier is None:
             return self._write(state)
         if earlier.is_completed:
-            return earlier
+            return earlier.as_found()
         return self._write(state.with_origin_of(earlier))
 
     def _write(self, state: TaskState) -> TaskState:

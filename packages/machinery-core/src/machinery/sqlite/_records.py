@@ -64,7 +64,7 @@ def save(
         if earlier is None:
             kept = state
         elif earlier[0]:
-            stored.append(decode_state(earlier[3]))
+            stored.append(decode_state(earlier[3]).as_found())
             continue
         else:
             kept = _with_origin(state, earlier[1], earlier[2])

@@ -133,7 +133,15 @@ class Records(BackendSuite):
             (winner,) = backend.save([first(uuid)])
             (answer,) = backend.save([second(uuid)])
             assert answer == winner
+            assert (winner.was_final, answer.was_final) == (False, True)
             assert state_of(backend, uuid) == winner
+
+    def test_a_final_record_that_was_there_is_told_from_one_that_says_the_same(self, backend: Backend) -> None:
+        uuid = self.new_id()
+        self.submit(backend, uuid)
+        answers = [backend.save([succeeded(uuid, 7)])[0] for _ in range(3)]
+        assert [answer.was_final for answer in answers] == [False, True, True]
+        assert not state_of(backend, uuid).was_final
 
     def test_a_final_record_never_goes_back(self, backend: Backend) -> None:
         uuid = self.new_id()
