@@ -60,6 +60,8 @@ def send_faltering_chord(server: Server) -> Any:
 
 SEEDS = 100
 """Orders in which the calls of three workers are played, in memory; elsewhere half of them."""
+UNLUCKY = [282, 353, 505, 598]
+"""Orders in which a callback once began while it was sent again, and then began a second time."""
 
 ADDED: list[Call] = [("add", (1, 1)), ("add", (2, 2)), ("add", (3, 3))]
 FAILING: list[Call] = [("add", (1, 1)), ("break_down", ("it",)), ("add", (3, 3))]
@@ -145,6 +147,12 @@ def test_workers_may_die_in_any_order_of_their_calls(services: Server, name: str
 def test_workers_may_be_taken_for_dead_and_go_on(memory: Server, name: str) -> None:
     for seed in range(SEEDS):
         play_at_random(memory, PLAYS[name], seed, list(Blow))
+
+
+@pytest.mark.parametrize("blows", [[Blow.DIES_BEFORE, Blow.DIES_AFTER], list(Blow)], ids=["deaths", "all"])
+def test_a_callback_that_begins_while_it_is_sent_again_begins_once(memory: Server, blows: list[Blow]) -> None:
+    for seed in UNLUCKY:
+        play_at_random(memory, PLAYS["chord"], seed, blows)
 
 
 @pytest.mark.parametrize("blow", [Blow.DIES_BEFORE, Blow.DIES_AFTER])

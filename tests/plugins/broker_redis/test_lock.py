@@ -52,7 +52,7 @@ def test_one_whose_time_has_passed_is_taken_over(lock: RedisLock, raw: Any) -> N
     assert raw.pttl(KEY) > 0
 
 
-@pytest.mark.parametrize("value", ["not a number", str(int((time.time() + 3600) * 1e9))])
+@pytest.mark.parametrize("value", ["not a number", str(int((time.time() + 3600) * 1e9))], ids=["odd", "in an hour"])
 def test_one_that_is_held_is_not_taken_over(lock: RedisLock, raw: Any, value: str) -> None:
     raw.set(KEY, value)
 

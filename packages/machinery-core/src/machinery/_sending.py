@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from machinery._signatures import Signature, check_texts, new_task_uuid, raw_signature
 from machinery._states import GroupMeta, State, TaskState
 from machinery.abc import Backend, Broker, Message
-from machinery.errors import EncodeError, MachineryError, PriorityNotSupported, PublishError, Unavailable
+from machinery.errors import EncodeError, GroupTooLarge, MachineryError, PriorityNotSupported, PublishError, Unavailable
 from machinery.wire import encode_signature
 
 if TYPE_CHECKING:
@@ -62,6 +62,11 @@ class Sender:
         callback = prepared[0].chord_callback
         if callback is not None:
             self._check(callback)
+        limit = self._backend.capabilities.largest_group
+        if limit is not None and len(prepared) > limit:
+            raise GroupTooLarge(
+                f"a group of {len(prepared)} is too large: this result backend keeps at most {limit} members"
+            )
         now = datetime.now(UTC)
         messages = [self._to_message(signature, now) for signature in prepared]
         group = GroupMeta(prepared[0].group_uuid, tuple([signature.uuid for signature in prepared]), created_at=now)

@@ -22,6 +22,8 @@ class Following:
     run: Run
     signature: Signature
     is_retry: bool = False
+    is_stored: bool = False
+    """Its PENDING record is there already. It stays: the task may begin at this moment, and must not be taken back."""
 
 
 class Outbox:

@@ -209,18 +209,15 @@ class Settler:
         if doubtful and self._stores:
             ids = [follower.signature.uuid for follower in doubtful]
             found = self._patience.call(partial(self._backend.load, ids), "cannot read records")
-            sent = {
-                follower
-                for follower, state in zip(doubtful, found, strict=True)
-                if state is not None and (state.state is not State.PENDING or _is_left_to_another(follower.run))
-            }
+            sent: set[Following] = set()
+            for follower, state in zip(doubtful, found, strict=True):
+                follower.is_stored = state is not None
+                if state is not None and (state.state is not State.PENDING or _is_left_to_another(follower.run)):
+                    sent.add(follower)
+            following = [follower for follower in following if follower not in sent]
             # Two copies of a message may end in one batch.
             once = {follower.signature.uuid: follower for follower in reversed(following) if not follower.is_retry}
-            following = [
-                follower
-                for follower in following
-                if follower not in sent and (follower.is_retry or once[follower.signature.uuid] is follower)
-            ]
+            following = [each for each in following if each.is_retry or once[each.signature.uuid] is each]
         for follower in following:
             follower.run.sending = True
         return following
@@ -234,12 +231,15 @@ class Settler:
                 queue = follower.run.delivery.queue if follower.is_retry else origin.default_queue
                 follower.signature = self._sender.complete(follower.signature, queue)
             retries = [follower for follower in following if follower.is_retry]
-            successors = [follower for follower in following if not follower.is_retry]
+            stored = [follower for follower in following if follower.is_stored and not follower.is_retry]
+            successors = [follower for follower in following if not follower.is_stored and not follower.is_retry]
             refused: list[tuple[Following, Exception]] = []
             if retries:
                 refused += self._publish(retries, self._sender.publish)
                 for follower in retries:
                     follower.run.followed = True
+            if stored:
+                refused += self._publish(stored, self._sender.publish)
             if successors:
                 refused += self._publish(successors, self._sender.submit)
             following = [further for follower, error in refused for further in self._refuse(follower, error)]
