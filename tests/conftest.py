@@ -1,5 +1,19 @@
 """What all tests share: the services."""
 
+from __future__ import annotations
+
+from collections.abc import Generator
+
+import pytest
+
 from tests.services.fixtures import redis_database, redis_server, redis_url
 
 __all__ = ["redis_database", "redis_server", "redis_url"]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Reports travel between processes as UTF-8, and what a test has logged need not be that."""
+    report = yield
+    report.sections = [(name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections]
+    return report
