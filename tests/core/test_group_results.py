@@ -22,7 +22,7 @@ from machinery import (
 from machinery import chord as make_chord
 from machinery import group as make_group
 from machinery.errors import StateNotFound
-from machinery.testing._expectations import in_background
+from machinery.testing._expectations import eventually, in_background
 from tests.core.observed import Journal, ObservedBackend
 
 
@@ -203,3 +203,23 @@ def test_a_timeout_that_is_none_is_refused(group: GroupResult, chord: ChordResul
             get(timeout=seconds)
         with pytest.raises(ValueError, match="interval is"):
             get(timeout=1, interval=seconds)
+
+
+def test_waiting_for_a_chord_ends_when_its_records_go_before_anybody_ended_it(
+    chord: ChordResult[object], backend: ObservedBackend, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_group_results, "FIRST_LOOK", 0.05)
+    for member in chord.members:
+        succeed(backend, member.uuid, 1)
+    with in_background(lambda: _gone_while_waiting(chord)) as is_gone:
+        eventually(lambda: len(journal.of("load")) >= len(chord.members))  # all are seen to have ended
+        backend.forget([member.uuid for member in chord.members])
+        assert is_gone()
+
+
+def _gone_while_waiting(chord: ChordResult[object]) -> bool:
+    try:
+        chord.get()
+    except StateNotFound:
+        return True
+    return False

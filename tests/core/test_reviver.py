@@ -294,3 +294,28 @@ def test_two_that_share_no_lock_send_one_callback(
     for parts in others:
         look(parts)
     assert len(server.pending_tasks()) == 1
+
+
+def test_a_callback_goes_home_whichever_application_ends_its_chord(
+    broker: ObservedBroker, backend: JoiningBackend, sent: ChordResult[object]
+) -> None:
+    # Given a chord of ours, and a worker of another application on the same services
+    succeed(sent, 0, 1, 2)
+    other = Server(Config(default_queue="another"), broker, backend, MemoryLock())
+    # When that one looks after it
+    look(Parts(other))
+    # Then its callback waits where ours do
+    assert other.pending_tasks() == []
+    assert [task.uuid for task in other.pending_tasks("machinery_tasks")] == [sent.uuid]
+
+
+def test_more_chords_than_are_listed_at_once_are_seen_in_the_end(
+    parts: Parts, server: Server, broker: ObservedBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_reviver, "LISTED", 2)
+    for _ in range(5):
+        send(server, broker)
+    last = send(server, broker)
+    succeed(last, 0, 1, 2)
+    assert [parts.reviver.look() for _ in range(3)] == [2, 4, 6]
+    assert [task.uuid for task in server.pending_tasks()] == [last.uuid]

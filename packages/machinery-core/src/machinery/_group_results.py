@@ -111,7 +111,8 @@ class ChordResult(AsyncResult[R_co]):
             if state is not None and state.is_completed:
                 return self._value(state)
             if state is None:  # workers say so when a member fails, but those of Go do not
-                unfinished = self._unfinished(unfinished)
+                # When all have ended, all are looked at again: their records may go while nobody ends the chord.
+                unfinished = self._unfinished(unfinished) or self._ids()
             watch.raise_when_over([self.uuid])
 
     def _ids(self) -> list[str]:

@@ -73,7 +73,7 @@ class Sender:
         # A group is never seen without its members' records: it would look as if these were lost.
         self._backend.submit(_pending(prepared, now))
         try:
-            self._backend.create_group(group, callback)
+            self._backend.create_group(group, callback and self._at_home(callback))
             self._publish_in_parallel(messages, concurrency)
         except Unavailable:
             raise  # then all may have been sent
@@ -81,6 +81,14 @@ class Sender:
             self._backend.close_group(group.group_uuid)
             raise
         return prepared
+
+    def _at_home(self, callback: Signature) -> Signature:
+        """The callback as it is kept with the group: with its queue, as a worker of another one may end the chord."""
+        queue = self.config.default_queue
+        return callback.with_(
+            routing_key=callback.routing_key or queue,
+            on_error=tuple([each.with_(routing_key=each.routing_key or queue) for each in callback.on_error]),
+        )
 
     def _publish_in_parallel(self, messages: Sequence[Message], concurrency: int) -> None:
         if concurrency <= 1:

@@ -246,7 +246,7 @@ class Server:
         callback = members[0].chord_callback
         assert callback is not None  # noqa: S101 - a chord has one
         self._warn_of_unknown([callback])
-        self._start_afresh(chord.callback)
+        self._start_afresh(chord.callback, *chord.callback.on_error)
         return ChordResult(self.backend, callback, self._send_members(members, send_concurrency))
 
     def _send_members(self, members: Sequence[Signature], send_concurrency: Any) -> GroupResult:

@@ -34,7 +34,7 @@ GROWTH = 2.0
 LONGEST = 300.0
 """Seconds between two looks at the same chord at most."""
 LISTED = 10_000
-"""Chords listed at once."""
+"""Chords listed at once; twice as many as there were, where that is more."""
 OVERDUE = 600.0
 """Seconds after which who claimed a chord, and sent nothing, must have died; or who stored what follows, and did not send it."""
 HELD = timedelta(seconds=60)
@@ -97,7 +97,8 @@ class Reviver:
     def look(self) -> int:
         """Look after the chords that are due now. Returns how many idle ones there are."""
         idle_since = datetime.now(UTC) - timedelta(seconds=IDLE)
-        listed = self._backend.open_groups(idle_since, LISTED)
+        # The longest idle come first: those behind them would never be seen.
+        listed = self._backend.open_groups(idle_since, max(LISTED, 2 * len(self._patients)))
         now = time.monotonic()
         self._patients = {uuid: self._patients.get(uuid) or _Patient(now) for uuid in listed}
         due = [uuid for uuid, patient in self._patients.items() if patient.due <= now]

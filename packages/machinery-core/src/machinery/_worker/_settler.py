@@ -194,7 +194,8 @@ class Settler:
         joined = self._joiner.join(members, replayed)
         following = [Following(run, each) for run, conclusion in joined for each in conclusion.following]
         if following:
-            self._send(self._missing(following, replayed))
+            # A dead member that was requeued may join once more, and what a chord's end set off has been sent then.
+            self._send(self._missing(following, set(members)))
         for run in members:
             run.joined = True
         self._joiner.close([conclusion.group_uuid for _, conclusion in joined])

@@ -55,6 +55,34 @@ class FailingChords:
             assert mourning.mourned.only(1) == [("never", "")]
         assert len(runs.only(3)) == 3
 
+    def test_a_chord_that_has_failed_stays_so_when_its_dead_members_run_again(self, server: Server) -> None:
+        only_if(server.broker.capabilities.dead_letters, "the broker keeps no dead letters")
+        mourning = _Mourning(server)
+        done: set[int] = set()
+        runs = Got()
+
+        @server.task
+        def picky(number: int) -> int:
+            runs.put(number)
+            if number not in done:
+                raise Reject("not now")
+            return number
+
+        with server.new_worker("contract", 4):
+            sent = mourning.send([picky.signature(1), picky.signature(2)])
+            with raises(TaskFailed, "not now"):
+                sent.get(timeout=PATIENCE)
+            letters = eventually(lambda: len(found := server.dead_tasks()) == 2 and found)
+            assert letters
+            done.update((1, 2))
+            for count, letter in enumerate(letters, 3):
+                assert server.requeue_dead_tasks(ids=[letter.id]) == 1
+                runs.take(count)
+            assert eventually(lambda: all(member.state.is_final for member in sent.members))
+            assert mourning.mourned.only(1) == [("not now", "")]
+        assert mourning.called.none()
+        assert sent.state.is_final
+
     def test_a_member_that_cannot_be_called_has_failed(self, server: Server) -> None:
         mourning = _Mourning(server)
 
