@@ -310,11 +310,12 @@ def test_a_callback_goes_home_whichever_application_ends_its_chord(
 
 
 def test_more_chords_than_are_listed_at_once_are_seen_in_the_end(
-    parts: Parts, server: Server, broker: ObservedBroker, monkeypatch: pytest.MonkeyPatch
+    parts: Parts, server: Server, broker: ObservedBroker, backend: JoiningBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_reviver, "LISTED", 2)
     for _ in range(5):
         send(server, broker)
+        backend.clock.advance(0.01)  # those sent first are listed first
     last = send(server, broker)
     succeed(last, 0, 1, 2)
     assert [parts.reviver.look() for _ in range(3)] == [2, 4, 6]
