@@ -467,3 +467,18 @@ def test_keys_whose_time_is_over_do_not_pile_up(options: SqliteOptions, path: Pa
 
 def _soon() -> datetime:
     return datetime.now(UTC) + timedelta(milliseconds=30)
+
+
+def test_a_finished_member_costs_the_same_in_any_group(backend: SqliteBackend) -> None:
+    def seconds(size: int) -> float:
+        """What the first 200 members cost, at best, so that the machine's other work does not count."""
+        times = []
+        for attempt in range(3):
+            members = tuple(f"task_{attempt}_{number:036}" for number in range(size))
+            backend.create_group(GroupMeta(f"group_{size}_{attempt}", members))
+            begin = time.perf_counter()
+            backend.finish_members([(f"group_{size}_{attempt}", uuid) for uuid in members[:200]])
+            times.append(time.perf_counter() - begin)
+        return min(times)
+
+    assert seconds(20_000) < 10 * seconds(200)

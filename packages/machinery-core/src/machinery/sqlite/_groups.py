@@ -30,14 +30,16 @@ def create(connection: sqlite3.Connection, group: GroupMeta, callback: Signature
     """Keep a group, in place of an earlier one of that id."""
     _drop(connection, group.group_uuid)
     connection.execute(
-        "INSERT INTO machinery_groups (group_uuid, expires, last_finish, callback, meta) VALUES (?, ?, ?, ?, ?)",
+        "INSERT INTO machinery_groups (group_uuid, expires, last_finish, callback) VALUES (?, ?, ?, ?)",
         (
             group.group_uuid,
             expires,
             now_us(),
             None if callback is None else encode_signature(callback),
-            encode_group(group),
         ),
+    )
+    connection.execute(
+        "INSERT INTO machinery_group_metas (group_uuid, meta) VALUES (?, ?)", (group.group_uuid, encode_group(group))
     )
     connection.executemany(
         "INSERT OR IGNORE INTO machinery_members (group_uuid, task_uuid) VALUES (?, ?)",
@@ -66,9 +68,8 @@ def claim(connection: sqlite3.Connection, group_uuid: str, claimant: str) -> boo
     if group.chord_triggered:
         return bool(recorded == claimant)
     triggered = encode_group(replace(group, chord_triggered=True))
-    connection.execute(
-        "UPDATE machinery_groups SET claimant = ?, meta = ? WHERE group_uuid = ?", (claimant, triggered, group_uuid)
-    )
+    connection.execute("UPDATE machinery_groups SET claimant = ? WHERE group_uuid = ?", (claimant, group_uuid))
+    connection.execute("UPDATE machinery_group_metas SET meta = ? WHERE group_uuid = ?", (triggered, group_uuid))
     return True
 
 
@@ -110,7 +111,8 @@ def sweep(connection: sqlite3.Connection) -> None:
 
 def _find(connection: sqlite3.Connection, group_uuid: str) -> tuple[str, bytes | None, bytes]:
     row = connection.execute(
-        "SELECT claimant, callback, meta FROM machinery_groups WHERE group_uuid = ? AND expires > ?",
+        "SELECT claimant, callback, meta FROM machinery_groups JOIN machinery_group_metas USING (group_uuid) "
+        "WHERE group_uuid = ? AND expires > ?",
         (group_uuid, now_us()),
     ).fetchone()
     if row is None:
@@ -123,4 +125,5 @@ def _find(connection: sqlite3.Connection, group_uuid: str) -> tuple[str, bytes |
 
 def _drop(connection: sqlite3.Connection, group_uuid: str) -> int:
     connection.execute("DELETE FROM machinery_groups WHERE group_uuid = ?", (group_uuid,))
+    connection.execute("DELETE FROM machinery_group_metas WHERE group_uuid = ?", (group_uuid,))
     return connection.execute("DELETE FROM machinery_members WHERE group_uuid = ?", (group_uuid,)).rowcount

@@ -59,12 +59,17 @@ CREATE TABLE IF NOT EXISTS machinery_groups (
     finished INTEGER NOT NULL DEFAULT 0,
     closed INTEGER NOT NULL DEFAULT 0,
     claimant TEXT NOT NULL DEFAULT '',
-    callback BLOB,
-    meta BLOB NOT NULL
+    callback BLOB
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS machinery_groups_expires ON machinery_groups (expires);
 CREATE INDEX IF NOT EXISTS machinery_groups_idle
     ON machinery_groups (last_finish) WHERE closed = 0 AND callback IS NOT NULL;
+
+-- Apart from the counts: SQLite writes a row as a whole, and this one grows with the group.
+CREATE TABLE IF NOT EXISTS machinery_group_metas (
+    group_uuid TEXT PRIMARY KEY,
+    meta BLOB NOT NULL
+);
 
 CREATE TABLE IF NOT EXISTS machinery_members (
     group_uuid TEXT NOT NULL,
