@@ -13,7 +13,10 @@ from machinery.errors import WorkflowError
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """Tasks that run one after the other, each getting the results of the one before after its own arguments."""
+    """Tasks that run one after the other, each getting the results of the one before after its own arguments.
+
+    The next task takes the place of a signature's own ``on_success``, as in Go; the last one keeps its own.
+    """
 
     signatures: tuple[Signature, ...]
 
