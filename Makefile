@@ -38,8 +38,8 @@ format: ## let ruff format and mend what it can
 	@scripts/in-env check ruff format
 	@scripts/in-env check ruff check --fix-only
 
-bench: ## measure speed (ARGS=… for benchmarks/run.py)
-	@scripts/in-env bench python benchmarks/run.py $(ARGS)
+bench: ## measure speed beside the peers (ARGS=--quick for a minute instead of an hour, ARGS=--help for more)
+	@scripts/in-env bench python -m benchmarks.run $(ARGS)
 
 dist: ## build wheels and sdists into dist/, and try the wheels in an empty environment
 	@scripts/dist

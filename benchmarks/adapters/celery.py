@@ -1,0 +1,41 @@
+"""Celery on Redis, with its thread pool."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from celery import Celery, chord
+
+from benchmarks import work
+
+IS_ASYNC = False
+PATIENCE = 60.0
+
+app = Celery("benchmarks.adapters.celery", broker=work.URL, backend=work.URL)
+app.conf.update(broker_connection_retry_on_startup=True, worker_hijack_root_logger=False)
+add = app.task(name="add")(work.add)
+total = app.task(name="total")(work.total)
+
+
+def send(number: int) -> None:
+    """Send one task."""
+    add.delay(number, 1)
+
+
+def call(number: int) -> int:
+    """Send one task and wait for its result."""
+    result: int = add.delay(number, 1).get(timeout=PATIENCE, interval=0.001)
+    return result
+
+
+def send_later(numbers: Sequence[int], at: datetime) -> None:
+    """Send them all, to be started at that time."""
+    for number in numbers:
+        add.apply_async((number, 1), eta=at)
+
+
+def run_chord(numbers: Sequence[int]) -> int:
+    """The sum of all results, by a chord's callback."""
+    result: int = chord(add.s(number, 1) for number in numbers)(total.s()).get(timeout=PATIENCE, interval=0.001)
+    return result

@@ -1,0 +1,94 @@
+"""The goals for speed, held against what one run measured. They are shown, and nothing fails by them: machines are noisy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from benchmarks.peers import OURS, PEERS
+
+Medians = Mapping[str, Mapping[str, float]]
+"""Peer → column → median."""
+
+Points = Mapping[str, Mapping[float, Mapping[str, float]]]
+"""Curve → size → value's name → median."""
+
+DISTANCE = 2.0
+"""Milliseconds at which the drain is held against the one nearby."""
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """One goal: what is wanted, and what was measured."""
+
+    text: str
+    wanted: str
+    measured: str
+    reached: bool
+
+
+def reached_goals(medians: Medians, points: Points) -> list[Goal]:
+    """All goals for which both sides were measured."""
+    ours = medians.get(OURS, {})
+    goals = [
+        _against_best("drain, against the best Python peer", medians, "threads_drain_per_s", 4.0, more=True),
+        _against_best("CPU of the worker, against the best Python peer", medians, "threads_cpu_us", 0.25),
+        _least("drain, in tasks a second", ours, "threads_drain_per_s", 15_000),
+        _most("CPU of the worker, in µs", ours, "threads_cpu_us", 60),
+        _against_one("drain, against Go's redigo worker", medians, "threads_drain_per_s", "go-redigo"),
+        _against_one("send one by one, against Dramatiq", medians, "send_per_s", "dramatiq"),
+        _least("send in batches, in tasks a second", ours, "batch_per_s", 40_000),
+        _most("round trip, p50, in ms", ours, "p50_ms", 0.7),
+        _most("the small chord, in s", ours, "small_chord_s", 0.3),
+        _most("due at once, until the last has started, in s", ours, "later_s", 1.5),
+        _most("memory of an idle worker, in MiB", ours, "idle_rss_mib", 40),
+        _most("import, in ms", ours, "import_ms", 60),
+        _far_drain(points),
+    ]
+    return [goal for goal in goals if goal is not None]
+
+
+def best_python_peer(medians: Medians, column: str, *, more: bool) -> float | None:
+    """The best value of a Python peer in a column."""
+    values = [
+        each[column] for name, each in medians.items() if name != OURS and not PEERS[name].is_go and column in each
+    ]
+    return (max if more else min)(values) if values else None
+
+
+def _against_best(text: str, medians: Medians, column: str, factor: float, *, more: bool = False) -> Goal | None:
+    ours = medians.get(OURS, {}).get(column)
+    columns = (column, column.replace("threads_", "async_"))  # whatever a peer runs best
+    theirs = [best for each in columns if (best := best_python_peer(medians, each, more=more)) is not None]
+    if ours is None or not theirs:
+        return None
+    best = (max if more else min)(theirs)
+    ratio = ours / best
+    return Goal(
+        text, f"{'≥' if more else '≤'} {factor:g}x", f"{ratio:.2f}x", ratio >= factor if more else ratio <= factor
+    )
+
+
+def _against_one(text: str, medians: Medians, column: str, peer: str) -> Goal | None:
+    ours, theirs = medians.get(OURS, {}).get(column), medians.get(peer, {}).get(column)
+    if ours is None or theirs is None:
+        return None
+    return Goal(text, "≥ 1x", f"{ours / theirs:.2f}x", ours >= theirs)
+
+
+def _least(text: str, ours: Mapping[str, float], column: str, wanted: float) -> Goal | None:
+    value = ours.get(column)
+    return None if value is None else Goal(text, f"≥ {wanted:,}", f"{value:,.0f}", value >= wanted)
+
+
+def _most(text: str, ours: Mapping[str, float], column: str, wanted: float) -> Goal | None:
+    value = ours.get(column)
+    return None if value is None else Goal(text, f"≤ {wanted:g}", f"{value:.3g}", value <= wanted)
+
+
+def _far_drain(points: Points) -> Goal | None:
+    distances = points.get("distance", {})
+    if not {0.0, DISTANCE} <= distances.keys():
+        return None
+    kept = distances[0.0]["drain_us"] / distances[DISTANCE]["drain_us"]
+    return Goal(f"drain kept with {DISTANCE:g} ms more to Redis", "≥ 80 %", f"{kept:.0%}", kept >= 0.8)  # noqa: PLR2004 - the goal

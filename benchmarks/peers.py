@@ -1,0 +1,147 @@
+"""Who is measured: this project and its peers, what each of them needs, and how its worker is started.
+
+Each is set up as its documentation has it for speed: ten threads or a hundred coroutines, results stored, logging low.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Kind = Literal["threads", "async"]
+"""How tasks are run: ``def`` tasks in ten threads (Go: goroutines), or ``async def`` tasks, a hundred at once."""
+
+HIREDIS = "hiredis==3.5.0"
+REDIS = "redis==8.1.0"
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """One of those who are measured."""
+
+    name: str
+    """Its adapter: ``benchmarks/adapters/<name>.py``, or the client that the Go program uses."""
+    workers: Mapping[Kind, tuple[str, ...]]
+    """How its worker is started, for each kind of task that it has; the first is the one that most is measured with.
+    ``{url}`` is where the queue is."""
+    requirements: tuple[str, ...] = ()
+    """What its environment holds, pinned; none: the environment that the benchmark runs in, or no Python at all."""
+    library: str = ""
+    """The statement that imports it."""
+    share: float = 1.0
+    """The part of ``--tasks`` that it gets: a slow one would only take longer, what a task costs does not depend on it."""
+    can: frozenset[str] = field(default_factory=frozenset)
+    """What it has beyond sending, running and waiting for results: ``batch``, ``chord``, ``later``, ``sqlite``. Go has ``later``,
+    too, but its worker moves one delayed task at each look, every 500 ms: 10,000 of them would take it more than an hour."""
+    is_go: bool = False
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of task that most is measured with."""
+        return next(iter(self.workers))
+
+    @property
+    def distributions(self) -> tuple[str, ...]:
+        """The distributions whose versions say what was measured."""
+        if self.name == OURS:
+            return ("machinery-core", "machinery-broker-redis", "redis", "hiredis")
+        return tuple(requirement.partition("==")[0].partition("[")[0] for requirement in self.requirements)
+
+
+OURS = "machinery"
+
+PEERS = {
+    peer.name: peer
+    for peer in (
+        Peer(
+            name=OURS,
+            workers={
+                "threads": ("machinery", "worker", "benchmarks.adapters.machinery:server", "-c", "10", "-l", "WARNING"),
+                "async": ("machinery", "worker", "benchmarks.adapters.machinery:server", "-c", "100", "-l", "WARNING"),
+            },
+            library="import machinery",
+            can=frozenset({"batch", "chord", "later", "sqlite"}),
+        ),
+        Peer(
+            name="celery",
+            workers={
+                "threads": (
+                    *(
+                        "celery",
+                        "-A",
+                        "benchmarks.adapters.celery",
+                        "worker",
+                        "-P",
+                        "threads",
+                        "-c",
+                        "10",
+                        "-l",
+                        "ERROR",
+                    ),
+                    *("--without-gossip", "--without-mingle", "--without-heartbeat"),
+                ),
+            },
+            requirements=("celery[redis]==5.7.0", HIREDIS, REDIS),
+            library="from celery import Celery",
+            share=0.25,
+            can=frozenset({"chord", "later"}),
+        ),
+        Peer(
+            name="dramatiq",
+            workers={"threads": ("dramatiq", "benchmarks.adapters.dramatiq", "-p", "1", "-t", "10")},
+            requirements=("dramatiq[redis]==2.2.1", HIREDIS, REDIS),
+            library="import dramatiq",
+            share=0.5,
+            can=frozenset({"later"}),
+        ),
+        Peer(
+            name="huey",
+            workers={"threads": ("huey_consumer", "benchmarks.adapters.huey.huey", "-w", "10", "-k", "thread", "-q")},
+            requirements=("huey==3.5.4", HIREDIS, REDIS),
+            library="from huey import RedisHuey",
+            share=0.5,
+            can=frozenset({"chord", "later", "sqlite"}),
+        ),
+        Peer(
+            name="taskiq",
+            workers={
+                "async": (
+                    *("taskiq", "worker", "benchmarks.adapters.taskiq:broker", "-w", "1"),
+                    *("--max-async-tasks", "100", "--log-level", "ERROR"),
+                ),
+                "threads": (
+                    *("taskiq", "worker", "benchmarks.adapters.taskiq:broker", "-w", "1"),
+                    *("--max-threadpool-threads", "10", "--log-level", "ERROR"),
+                ),
+            },
+            requirements=("taskiq==0.13.0", "taskiq-redis==1.2.4", "uvloop==0.23.0", HIREDIS, REDIS),
+            library="import taskiq",
+            share=0.5,
+        ),
+        Peer(
+            name="arq",
+            workers={"async": ("arq", "benchmarks.adapters.arq.WorkerSettings")},
+            requirements=("arq==0.28.0", HIREDIS),
+            library="import arq",
+            share=0.5,
+            can=frozenset({"later"}),
+        ),
+        Peer(
+            name="rq",
+            workers={
+                "threads": (
+                    *("rq", "worker", "-w", "rq.worker.SimpleWorker", "-u", "{url}", "--quiet"),
+                    *("--with-scheduler", "default"),
+                ),
+            },
+            requirements=("rq==3.0.0", HIREDIS, REDIS),
+            library="import rq",
+            share=0.1,
+            can=frozenset({"batch", "later"}),
+        ),
+        Peer(name="go-redigo", workers={"threads": ("{program}",)}, can=frozenset({"chord"}), is_go=True),
+        Peer(name="go-redis", workers={"threads": ("{program}",)}, can=frozenset({"chord"}), is_go=True),
+    )
+}
+"""All of them by name, this project first."""

@@ -1,0 +1,85 @@
+"""The benchmark runs, loses nothing, and leaves nothing behind. How fast anything was is not looked at."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+ONLY = "drain,kind,two,trip,load,chord,later,sqlite,distance"
+COLUMNS = {
+    *("send_per_s", "batch_per_s", "threads_drain_per_s", "async_drain_per_s", "threads_cpu_us", "redis_cpu_us"),
+    *("p50_ms", "p99_ms", "load_p99_ms", "small_chord_s", "later_s", "sqlite_drain_per_s"),
+}
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+
+
+def start(redis_database: str, folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """The benchmark, small and without peers; all that it makes is in the folder."""
+    (folder / "temporary").mkdir()
+    return subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "benchmarks.run",
+            "--quick",
+            "--tasks",
+            "300",
+            "--output",
+            folder / "report",
+            *arguments,
+        ],
+        cwd=ROOT,
+        env={**os.environ, "REDIS_URL": redis_database, "TMPDIR": str(folder / "temporary")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def working_in(folder: Path) -> Sequence[str]:
+    """The processes whose working directory is in the folder, or was until it was deleted."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if str(folder) in str((process / "cwd").readlink()):
+                found.append((process / "cmdline").read_text("utf-8"))
+        except OSError:
+            continue  # it has ended, or is somebody else's
+    return found
+
+
+def test_a_small_run_measures_everything_and_loses_nothing(redis_database: str, tmp_path: Path) -> None:
+    running = start(redis_database, tmp_path, "--only", ONLY)
+    table, log = running.communicate()
+    assert running.returncode == 0, log
+    report: dict[str, Any] = json.loads((tmp_path / "report" / "report.json").read_text("utf-8"))
+    assert report["failures"] == []
+    assert {run["measure"] for run in report["runs"]} == set(ONLY.split(","))
+    assert all(run["verdict"]["sent"] > 0 for run in report["runs"])
+    assert sum(run["verdict"]["lost"] for run in report["runs"]) == 0
+    assert report["medians"]["machinery"].keys() >= COLUMNS
+    assert all(value > 0 for value in report["medians"]["machinery"].values())
+    assert "| send one by one, /s " in table
+    assert list((tmp_path / "temporary").iterdir()) == []
+    assert working_in(tmp_path) == []
+
+
+def test_an_interrupted_run_ends_all_that_it_started(redis_database: str, tmp_path: Path) -> None:
+    running = start(redis_database, tmp_path, "--only", "drain,later")
+    assert running.stderr is not None
+    assert "drain" in running.stderr.readline()  # the next one lasts for seconds
+    running.send_signal(signal.SIGINT)
+    running.communicate()
+    assert running.returncode == 130
+    assert list((tmp_path / "temporary").iterdir()) == []
+    assert working_in(tmp_path) == []
