@@ -113,8 +113,9 @@ def measure_distance(stand: Stand, environment: Environment, sizes: Sizes, size:
 def _drained_over(stand: Stand, environment: Environment, count: int, url: str) -> Outcome:
     stand.redis.empty()
     stand.client(environment, "send-batch", count=count)
+    values = {"round_trip_ms": _round_trip(url)}
     with stand.workers(environment, count, url=url) as workers:
-        return _collected(stand, workers, count, {"round_trip_ms": _round_trip(url)})
+        return _collected(stand, workers, count, values)
 
 
 @contextmanager
