@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from benchmarks.environments import Environment
 from benchmarks.options import Sizes
 from benchmarks.peers import Kind, Peer
-from benchmarks.stand import Outcome, Stand, cpu_of, memory_of, rate_of
+from benchmarks.processes import TookTooLong
+from benchmarks.stand import LIMIT, Outcome, Pace, Stand, TooSlow, cpu_of, memory_of, rate_of
 
 WARMING_UP = 0.1
 """The part of the round trips that is left out: the first ones."""
 
 IMPORT = "import time; start = time.perf_counter(); {}; print(time.perf_counter() - start)"
-MOST_OF_TIME = 1.5
-"""Sending delayed tasks may take so many times what sending as many took before they are due."""
+SPARE = 2.0
+MOST_OF_TIME = 2.0
+"""Delayed tasks are due so many seconds, and so many times what sending as many others took, after the first is sent."""
 
 
 def measure_drain(stand: Stand, environment: Environment, sizes: Sizes) -> Outcome:
@@ -27,7 +30,7 @@ def measure_drain(stand: Stand, environment: Environment, sizes: Sizes) -> Outco
     sent = stand.client(environment, "send-each", count=count)
     outcome = _drain(stand, environment, count, peer.kind)
     outcome.values |= {"send_per_s": count / sent["seconds"], "send_cpu_us": sent["cpu"] / count * 1e6}
-    stand.rates[peer.name] = min(outcome.values["send_per_s"], outcome.values["drain_per_s"])
+    stand.paces[peer.name] = Pace(outcome.values["send_per_s"], outcome.values["drain_per_s"])
     return _named(outcome, {"drain_per_s": f"{peer.kind}_drain_per_s", "worker_cpu_us": f"{peer.kind}_cpu_us"})
 
 
@@ -78,10 +81,8 @@ def measure_round_trips(stand: Stand, environment: Environment, sizes: Sizes) ->
 
 def measure_load(stand: Stand, environment: Environment, sizes: Sizes) -> Outcome:
     """Send at half the rate that this peer keeps up with: from just before a task is sent to its call."""
-    peer = environment.peer
-    if peer.name not in stand.rates:
-        measure_drain(stand, environment, sizes)
-    rate = stand.rates[peer.name] / 2
+    pace = _pace(stand, environment, sizes)
+    rate = min(pace.send, pace.drain) / 2
     count = int(rate * sizes.load_seconds)
     stand.redis.empty()
     with stand.workers(environment, count) as workers:
@@ -106,15 +107,13 @@ def measure_large_chord(stand: Stand, environment: Environment, sizes: Sizes) ->
 
 def measure_later(stand: Stand, environment: Environment, sizes: Sizes) -> Outcome:
     """Tasks that are all due at one time: from then until the last one is called. None may be called before."""
-    peer = environment.peer
-    if peer.name not in stand.rates:
-        measure_drain(stand, environment, sizes)
     count = sizes.delayed
+    lead = SPARE + count / _pace(stand, environment, sizes).send * MOST_OF_TIME
     stand.redis.empty()
     with stand.workers(environment, count) as workers:
         stand.client(environment, "wait-ready")
-        lead = 2 + count / stand.rates[peer.name] * MOST_OF_TIME
         told = stand.client(environment, "send-later", count=count, lead=lead)
+        time.sleep(max(0, told["due"] - time.monotonic_ns()) / 1e9)
         workers.wait_for_calls(count)
         started = sorted(call.at for process in workers.calls() for call in process.calls)
         verdict = workers.judge(count)
@@ -172,12 +171,23 @@ def _drain(stand: Stand, environment: Environment, count: int, kind: Kind, url: 
 def _chord(stand: Stand, environment: Environment, size: int, column: str) -> Outcome:
     stand.redis.empty()
     with stand.workers(environment, size) as workers:
-        told = stand.client(environment, "chord", count=size)
+        try:
+            told = stand.client(environment, "chord", count=size)
+        except TookTooLong:
+            workers.require_progress(size)
+            raise TooSlow(f"its result was not there within {LIMIT:.0f} s") from None
         verdict = workers.judge(size)
     right = size * (size + 1) // 2
     if told["result"] != right:
         raise ValueError(f"the chord's result is {told['result']!r}, not {right}")
     return Outcome({column: told["seconds"]}, verdict)
+
+
+def _pace(stand: Stand, environment: Environment, sizes: Sizes) -> Pace:
+    """What this peer keeps up with; measured now, where it has not been."""
+    if environment.peer.name not in stand.paces:
+        measure_drain(stand, environment, sizes)
+    return stand.paces[environment.peer.name]
 
 
 def _named(outcome: Outcome, names: Mapping[str, str]) -> Outcome:

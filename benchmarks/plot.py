@@ -21,6 +21,16 @@ OTHERS_COLOUR = "#94a3b8"
 SVG: Any = {"svg.fonttype": "none", "svg.hashsalt": "machinery", "font.size": 8}
 """Text stays text; the same numbers give the same file."""
 
+COSTS = {
+    "send_us": ("send", "#2563eb"),
+    "drain_us": ("drain", "#c2410c"),
+    "promote_us": ("promote and run", "#c2410c"),
+    "worker_cpu_us": ("CPU of the worker", "#16a34a"),
+    "redis_cpu_us": ("CPU of Redis", "#7c3aed"),
+    "proxied_drain_us": ("drain through a proxy that adds nothing", "#94a3b8"),
+}
+"""What a curve shows of each point: its name and colour."""
+
 
 def draw(report: Report, folder: Path) -> list[Path]:
     """Draw what was measured into the folder; returns the files."""
@@ -65,10 +75,11 @@ def _lines(report: Report) -> Figure | None:
     for axis, (name, points) in zip(axes, found.items(), strict=False):
         for value in CURVES[name].values:
             shown = {size: point[value] for size, point in points.items() if value in point}
-            if value.endswith("_us"):
-                axis.plot(list(shown), list(shown.values()), marker=".", label=value[:-3])
+            if value in COSTS:
+                label, colour = COSTS[value]
+                axis.plot(list(shown), list(shown.values()), marker=".", color=colour, label=label)
         axis.set_title(f"µs a task, by {CURVES[name].title}", loc="left")
-        axis.set_xscale("symlog" if 0 in points else "log")
+        axis.set_xscale("linear" if 0 in points else "log")
         axis.set_ylim(bottom=0)
         axis.spines[["top", "right"]].set_visible(False)
         axis.legend(frameon=False)

@@ -19,6 +19,10 @@ class ProgramFailed(Exception):
     """A program ended with an error, or took too long; the text has the end of what it said."""
 
 
+class TookTooLong(ProgramFailed):
+    """A program did not end in its time."""
+
+
 class Running:
     """A started program with all that it starts itself: a process group."""
 
@@ -83,7 +87,7 @@ class Processes:
         try:
             status = running.process.wait(timeout)
         except subprocess.TimeoutExpired:
-            raise ProgramFailed(f"{_short(command)} took more than {timeout:.0f} s") from None
+            raise TookTooLong(f"{_short(command)} took more than {timeout:.0f} s") from None
         finally:
             running.end()
         if status:

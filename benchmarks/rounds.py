@@ -15,7 +15,7 @@ from benchmarks.ledger import Verdict
 from benchmarks.measures import MEASURES
 from benchmarks.options import Options
 from benchmarks.peers import OURS
-from benchmarks.processes import ProgramFailed
+from benchmarks.processes import ProgramFailed, TookTooLong
 from benchmarks.stand import Outcome, Stand, TasksLost, TooSlow
 
 
@@ -33,20 +33,27 @@ class Run:
     notes: Sequence[str]
     failure: str = ""
     """Why it counts as failed: tasks were lost, or it could not be carried out."""
+    is_too_slow: bool = False
+    """It was still going on when its time was up; it is not tried again in the next round."""
 
 
 def run_rounds(options: Options, stand: Stand, environments: Sequence[Environment]) -> list[Run]:
     """All rounds. A run that fails takes its values with it, and the others go on; after ``--minutes`` nothing new begins."""
     runs: list[Run] = []
+    too_slow: set[tuple[str, str, float | None]] = set()
     until = time.monotonic() + options.minutes * 60
     for number in range(options.rounds):
         for measure, peer, size, carry_out in _planned(options, stand, environments, number):
             if time.monotonic() > until:
                 _say(f"{options.minutes:g} minutes are over: the rest is left out")
                 return runs
+            if (measure, peer, size) in too_slow:
+                continue
             start = time.monotonic()
             runs.append(_one(number, measure, peer, size, carry_out))
             _say(_line(runs[-1], time.monotonic() - start))
+            if runs[-1].is_too_slow:
+                too_slow.add((measure, peer, size))
     return runs
 
 
@@ -102,8 +109,8 @@ def _bound(function: Callable[..., Outcome], *arguments: object) -> Callable[[],
 def _one(number: int, measure: str, peer: str, size: float | None, carry_out: Callable[[], Outcome]) -> Run:
     try:
         outcome = carry_out()
-    except TooSlow as reason:
-        return Run(number, measure, peer, size, {}, Verdict(), [f"too slow: {reason}"])
+    except (TooSlow, TookTooLong) as reason:
+        return Run(number, measure, peer, size, {}, Verdict(), [f"too slow: {reason}"], is_too_slow=True)
     except (TasksLost, ProgramFailed, ValueError) as error:
         return Run(number, measure, peer, size, {}, Verdict(), [], failure=f"{type(error).__name__}: {error}")
     verdict = outcome.verdict

@@ -17,7 +17,7 @@ from benchmarks.peers import Kind
 from benchmarks.processes import Processes, Running
 from benchmarks.redis_service import RedisService
 
-LIMIT = 150.0
+LIMIT = 90.0
 """Seconds that anything may take. What still goes on then is too slow to be measured."""
 
 SILENCE = 15.0
@@ -49,6 +49,14 @@ class Outcome:
     notes: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """What a peer keeps up with, in tasks a second."""
+
+    send: float
+    drain: float
+
+
 class Workers:
     """The worker processes of one measurement, and their ledger."""
 
@@ -71,6 +79,14 @@ class Workers:
             if at - start > LIMIT:
                 raise TooSlow(f"{now} of {count} were called within {LIMIT:.0f} s")
             time.sleep(BETWEEN_LOOKS)
+
+    def require_progress(self, count: int) -> None:
+        """Raise `TasksLost` when calls are missing and none has come for a while."""
+        calls = [call.at for process in self.calls() for call in process.calls]
+        if len(calls) < count and time.monotonic_ns() - max(calls, default=0) > SILENCE * 1e9:
+            raise TasksLost(
+                f"{len(calls)} of {count} were called, and for {SILENCE:.0f} s no more: {self._last_words()}"
+            )
 
     def calls(self) -> list[Process]:
         """All calls so far."""
@@ -104,8 +120,8 @@ class Stand:
         self.processes = processes
         self.redis = redis
         self.folder = folder
-        self.rates: dict[str, float] = {}
-        """What each peer can keep up with, in tasks a second, as seen in this run; see `measures.measure_drain`."""
+        self.paces: dict[str, Pace] = {}
+        """What was seen of each peer in this run; see `measures.measure_drain`."""
 
     def new_folder(self) -> Path:
         """An empty folder."""

@@ -16,6 +16,9 @@ URL = os.environ.get("BENCH_URL", "")
 IS_ASYNC = os.environ.get("BENCH_KIND") == "async"
 """Whether the tasks are to be ``async def``."""
 
+PATIENCE = 600
+"""Seconds to wait for a result: longer than the benchmark waits for whoever waits."""
+
 LEDGER = Ledger(Path(os.environ.get("BENCH_LEDGER", os.devnull)), int(os.environ.get("BENCH_CAPACITY", "0")))
 
 

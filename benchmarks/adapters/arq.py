@@ -10,7 +10,6 @@ from arq.connections import ArqRedis, RedisSettings
 from benchmarks import work
 
 IS_ASYNC = True
-PATIENCE = 60.0
 
 pool = ArqRedis.from_url(work.URL)
 
@@ -37,7 +36,7 @@ async def send(number: int) -> None:
 async def call(number: int) -> int:
     """Send one task and wait for its result."""
     job = await pool.enqueue_job("add", number, 1)
-    result: int = await job.result(timeout=PATIENCE, poll_delay=0.001)
+    result: int = await job.result(timeout=work.PATIENCE, poll_delay=0.001)
     return result
 
 

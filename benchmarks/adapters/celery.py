@@ -10,7 +10,6 @@ from celery import Celery, chord
 from benchmarks import work
 
 IS_ASYNC = False
-PATIENCE = 60.0
 
 app = Celery("benchmarks.adapters.celery", broker=work.URL, backend=work.URL)
 app.conf.update(broker_connection_retry_on_startup=True, worker_hijack_root_logger=False)
@@ -25,7 +24,7 @@ def send(number: int) -> None:
 
 def call(number: int) -> int:
     """Send one task and wait for its result."""
-    result: int = add.delay(number, 1).get(timeout=PATIENCE, interval=0.001)
+    result: int = add.delay(number, 1).get(timeout=work.PATIENCE, interval=0.001)
     return result
 
 
@@ -37,5 +36,5 @@ def send_later(numbers: Sequence[int], at: datetime) -> None:
 
 def run_chord(numbers: Sequence[int]) -> int:
     """The sum of all results, by a chord's callback."""
-    result: int = chord(add.s(number, 1) for number in numbers)(total.s()).get(timeout=PATIENCE, interval=0.001)
+    result: int = chord(add.s(number, 1) for number in numbers)(total.s()).get(timeout=work.PATIENCE, interval=0.001)
     return result

@@ -14,7 +14,6 @@ from dramatiq.results.backends import RedisBackend
 from benchmarks import work
 
 IS_ASYNC = False
-PATIENCE = 60.0
 
 broker = RedisBroker(url=work.URL)
 broker.add_middleware(Results(backend=RedisBackend(url=work.URL)))
@@ -29,7 +28,7 @@ def send(number: int) -> None:
 
 def call(number: int) -> int:
     """Send one task and wait for its result."""
-    result: int = add.send(number, 1).get_result(block=True, timeout=int(PATIENCE * 1000))
+    result: int = add.send(number, 1).get_result(block=True, timeout=work.PATIENCE * 1000)
     return result
 
 

@@ -10,7 +10,6 @@ from huey import RedisHuey, SqliteHuey, chord
 from benchmarks import work
 
 IS_ASYNC = False
-PATIENCE = 60.0
 
 if work.URL.startswith("sqlite:"):
     huey = SqliteHuey("bench", filename=work.URL.removeprefix("sqlite://"), fsync=False)
@@ -42,5 +41,5 @@ def run_chord(numbers: Sequence[int]) -> int:
 
 
 def _value(result: object) -> int:
-    value: int = result.get(blocking=True, timeout=PATIENCE, backoff=1, max_delay=0.001)  # type: ignore[attr-defined]
+    value: int = result.get(blocking=True, timeout=work.PATIENCE, backoff=1, max_delay=0.001)  # type: ignore[attr-defined]
     return value

@@ -12,7 +12,6 @@ from machinery import Server, chord, group
 IS_ASYNC = False
 BATCH = 1000
 """Tasks sent in one call."""
-PATIENCE = 60.0
 
 server = Server.from_url(work.URL)
 add: Any = server.task(name="add")(work.add_async if work.IS_ASYNC else work.add)
@@ -27,7 +26,7 @@ def send(number: int) -> None:
 
 def call(number: int) -> int:
     """Send one task and wait for its result."""
-    result: int = add.send(number, 1).get(timeout=PATIENCE)
+    result: int = add.send(number, 1).get(timeout=work.PATIENCE)
     return result
 
 
@@ -55,7 +54,7 @@ def send_groups(numbers: Sequence[int], size: int) -> None:
 def run_chord(numbers: Sequence[int]) -> int:
     """The sum of all results, by a chord's callback."""
     members = group([add.signature(number, 1) for number in numbers])
-    result: int = server.send_chord(chord(members, total.partial())).get(timeout=PATIENCE)
+    result: int = server.send_chord(chord(members, total.partial())).get(timeout=work.PATIENCE)
     return result
 
 

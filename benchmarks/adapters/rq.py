@@ -11,7 +11,6 @@ from rq import Queue
 from benchmarks import work
 
 IS_ASYNC = False
-PATIENCE = 60
 BATCH = 1000
 """Tasks sent in one call."""
 
@@ -25,7 +24,7 @@ def send(number: int) -> None:
 
 def call(number: int) -> int:
     """Send one task and wait for its result."""
-    result: int = queue.enqueue(work.add, number, 1).latest_result(timeout=PATIENCE).return_value
+    result: int = queue.enqueue(work.add, number, 1).latest_result(timeout=work.PATIENCE).return_value
     return result
 
 

@@ -7,7 +7,6 @@ from taskiq_redis import RedisAsyncResultBackend, RedisStreamBroker
 from benchmarks import work
 
 IS_ASYNC = True
-PATIENCE = 60.0
 
 broker = RedisStreamBroker(url=work.URL).with_result_backend(RedisAsyncResultBackend(work.URL, result_ex_time=3600))
 add = broker.task(task_name="add")(work.add_async if work.IS_ASYNC else work.add)
@@ -26,5 +25,5 @@ async def send(number: int) -> None:
 async def call(number: int) -> int:
     """Send one task and wait for its result."""
     sent = await add.kiq(number, 1)
-    result: int = (await sent.wait_result(check_interval=0.001, timeout=PATIENCE)).return_value
+    result: int = (await sent.wait_result(check_interval=0.001, timeout=work.PATIENCE)).return_value
     return result
