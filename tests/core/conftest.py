@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from machinery import Config, Server, _entry_points
+from machinery import Config, Server
 from tests.core.gate import Gate
 from tests.core.observed import Journal, ObservedBackend, ObservedBroker
 from tests.core.site_packages import SitePackages
@@ -21,7 +21,7 @@ def site_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S
     path.mkdir()
     monkeypatch.syspath_prepend(str(path))
     made = SitePackages(path, monkeypatch)
-    monkeypatch.setattr(_entry_points, "entry_points", made.entry_points)
+    monkeypatch.setattr("importlib.metadata.entry_points", made.entry_points)
     made.forget()
     yield made
     made.forget()

@@ -3,6 +3,10 @@
 This module is the application author's API; `machinery.abc` is the plug-in author's, `machinery.errors` holds every error.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from machinery._config import Config
 from machinery._group_results import ChordResult, GroupResult
 from machinery._results import AsyncResult, ChainResult
@@ -12,9 +16,11 @@ from machinery._signatures import Signature
 from machinery._states import GroupMeta, State, TaskResult, TaskState
 from machinery._task import Task, TaskContext
 from machinery._values import Arg
-from machinery._worker import Worker
 from machinery._workflows import Chain, Chord, Group, chain, chord, group
 from machinery.errors import MachineryError, Reject, ResultTimeout, RetryTaskLater, SoftTimeLimitExceeded, TaskFailed
+
+if TYPE_CHECKING:
+    from machinery._worker import Worker
 
 __version__ = "0.1.0"
 
@@ -51,3 +57,13 @@ __all__ = [
     "chord",
     "group",
 ]
+
+
+def __getattr__(name: str) -> type[Worker]:
+    """`Worker`, imported when it is first named: it is most of core, and those who only send do without it."""
+    if name != "Worker":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from machinery._worker import Worker  # noqa: PLC0415 - see above
+
+    globals()[name] = Worker  # the next time, Python asks no more
+    return Worker

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -24,6 +23,8 @@ def read_file(path: Path) -> bytes:
 
 def parse_toml(contents: bytes, origin: str) -> dict[Any, Any]:
     """The keys and values of a TOML text. Raises `ConfigError` that names ``origin`` and the place."""
+    import tomllib  # noqa: PLC0415 - a third of what importing core takes, and most programs read no such file
+
     try:
         return tomllib.loads(_decode(contents, origin))
     except tomllib.TOMLDecodeError as error:

@@ -10,12 +10,14 @@ import functools
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from machinery._sections import Section
 from machinery._settings import closest
 from machinery.errors import ConfigError, SchemeConflict, UnknownScheme
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 BROKERS = "machinery.brokers"
 BACKENDS = "machinery.backends"
@@ -82,6 +84,8 @@ def offers(group: str) -> Mapping[str, tuple[Offer, ...]]:
 
     A distribution that is found twice (an editable install beside a wheel's metadata) counts once.
     """
+    from importlib.metadata import EntryPoint, entry_points  # noqa: PLC0415 - slow, as it reads mail; not needed to import core
+
     found: dict[str, dict[str, Offer]] = {}
     for point in entry_points(group=group):
         name = _normal(point.dist.name) if point.dist else point.module

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from collections.abc import Callable, Mapping
-from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal
 from json.decoder import JSONDecoder
 from json.encoder import encode_basestring
 from math import frexp, isfinite
@@ -17,7 +16,6 @@ from struct import pack, unpack
 from types import NoneType
 from typing import Any, NoReturn
 
-from machinery._json_deep import Leaves, read_deep
 from machinery.errors import DecodeError, EncodeError
 
 quote = encode_basestring
@@ -106,6 +104,8 @@ def to_float32(number: float) -> float:
 
 def _shortest32(narrow: float) -> str:
     size = abs(narrow)
+    from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal  # noqa: PLC0415 - for float32 alone
+
     exact = Decimal(size)
     # Where two texts are equally near Go takes the even one, but at a power of two (2**-12 is the only case) the upper.
     roundings = (
@@ -257,6 +257,8 @@ def read_text(text: str) -> tuple[Any, int]:
 
 
 def _read_deep_text(text: str, start: int) -> tuple[Any, int]:
+    from machinery._json_deep import Leaves, read_deep  # noqa: PLC0415 - for chains of hundreds of tasks alone
+
     try:
         return read_deep(text, start, Leaves(_read_int, _read_float, without_surrogates))
     except ValueError as error:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from machinery._offloading import in_thread
 from machinery._results import LONGEST_WAIT, AsyncResult, check_seconds, not_found, some_of, value_of, wait_once
 from machinery.errors import ResultTimeout
 
@@ -71,11 +71,11 @@ class GroupResult(Sequence[AsyncResult[Any]]):
 
     async def aget(self, timeout: float | None = None, *, interval: float | None = None) -> list[Any]:  # noqa: ASYNC109 - as get
         """`get`, without blocking the event loop."""
-        return await asyncio.to_thread(self.get, timeout, interval=interval)
+        return await in_thread(self.get, timeout, interval=interval)
 
     async def atouch(self) -> list[Any] | None:
         """`touch`, without blocking the event loop."""
-        return await asyncio.to_thread(self.touch)
+        return await in_thread(self.touch)
 
 
 class ChordResult(AsyncResult[R_co]):

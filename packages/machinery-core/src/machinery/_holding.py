@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from machinery._offloading import in_thread
 from machinery._settings import LONGEST_SPAN
 from machinery._signatures import require_text
 from machinery.errors import EncodeError, LockLost, LockNotAcquired, MachineryError, Unavailable
@@ -53,15 +53,17 @@ async def aholding(
     A thread is used for each try and not for the whole wait: waiters would otherwise take up all of the event loop's threads,
     and the holder would have none to let go in.
     """
+    import asyncio  # noqa: PLC0415 - see _offloading
+
     tries = _Tries(key, timeout, interval)
     while (token := await _try_in_thread(lock, key, ttl)) is None:  # noqa: ASYNC110 - who lets go may be on another machine
         await asyncio.sleep(tries.pause())
     try:
         yield token
     except BaseException as error:
-        _note(error, await asyncio.to_thread(_trouble_of, lock, token))
+        _note(error, await in_thread(_trouble_of, lock, token))
         raise
-    await asyncio.to_thread(_let_go, lock, token)
+    await in_thread(_let_go, lock, token)
 
 
 def check_hold(key: str, ttl: timedelta | float, timeout: float | None, interval: float) -> None:
@@ -108,13 +110,15 @@ class _Tries:
 
 async def _try_in_thread(lock: Lock, key: str, ttl: timedelta | float) -> LockToken | None:
     """`Lock.try_hold`. A thread cannot be called back, so whoever is cancelled meanwhile lets go of what it took."""
-    trying = asyncio.ensure_future(asyncio.to_thread(lock.try_hold, key, ttl))
+    import asyncio  # noqa: PLC0415 - see _offloading
+
+    trying = asyncio.ensure_future(in_thread(lock.try_hold, key, ttl))
     try:
         return await asyncio.shield(trying)
     except asyncio.CancelledError:
         with suppress(MachineryError):
             if (token := await trying) is not None:
-                await asyncio.to_thread(lock.release, token)
+                await in_thread(lock.release, token)
         raise
 
 

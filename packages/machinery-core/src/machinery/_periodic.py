@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from machinery._cron import parse_schedule
 from machinery._headers import EXPIRES
 from machinery._scheduler import Entry, Missed, Scheduler
 from machinery._signatures import Signature, require_text
@@ -31,6 +30,8 @@ def register(scheduler: Scheduler, spec: str, name: Any, send: Callable[[], obje
         raise ConfigError(
             f"missed is {missed!r} for the periodic task {name!r}; it must be one of {', '.join(choices)}"
         )
+    from machinery._cron import parse_schedule  # noqa: PLC0415 - with time zones, which those without schedules do without
+
     other = scheduler.add(Entry(name, spec, parse_schedule(spec), send, Missed(missed)))
     if other is None:
         return

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from machinery._offloading import in_thread
 from machinery._values import decode_value
 from machinery.errors import ResultTimeout, StateNotFound, TaskFailed
 
@@ -63,11 +63,11 @@ class AsyncResult(Generic[R_co]):
 
     async def aget(self, timeout: float | None = None, *, interval: float | None = None) -> R_co:  # noqa: ASYNC109 - as get
         """`get`, without blocking the event loop."""
-        return await asyncio.to_thread(self.get, timeout, interval=interval)
+        return await in_thread(self.get, timeout, interval=interval)
 
     async def atouch(self) -> R_co | None:
         """`touch`, without blocking the event loop."""
-        return await asyncio.to_thread(self.touch)
+        return await in_thread(self.touch)
 
 
 class ChainResult(AsyncResult[R_co]):

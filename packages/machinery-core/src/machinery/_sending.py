@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -94,6 +93,8 @@ class Sender:
         if concurrency <= 1:
             self._broker.publish(messages)
             return
+        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - only for what is sent side by side
+
         size = -(-len(messages) // concurrency)
         starts = range(0, len(messages), size)
         with ThreadPoolExecutor(len(starts), "machinery-send") as pool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, Un
 from machinery._config import Config, log_changes, require_known_keys
 from machinery._given import listed, queue_names
 from machinery._group_results import ChordResult, GroupResult
-from machinery._inline import InlineRunner
+from machinery._offloading import in_thread
 from machinery._periodic import MissedTicks, register, to_chain, to_chord, to_group, to_task
 from machinery._plugins import has_backend, has_lock, load_backend, load_broker, load_lock
 from machinery._registering import TaskDecorator, to_task_of
@@ -26,7 +25,6 @@ from machinery._states import State, TaskState
 from machinery._task import Task, TaskContext
 from machinery._task_options import RegisterOptions
 from machinery._urls import scheme_of
-from machinery._worker import Worker
 from machinery._workflows import Chain, Chord, Group
 from machinery.errors import ConfigError, DecodeError, EncodeError, WorkflowError
 from machinery.wire import decode_signature
@@ -34,6 +32,7 @@ from machinery.wire import decode_signature
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from machinery._worker import Worker
     from machinery.abc import Backend, Broker, DeadLetter, Lock, Message
 
 P = ParamSpec("P")
@@ -88,6 +87,8 @@ class Server:
         )
         assign = getattr(broker, "assign", None)  # a broker that runs what it is given (eager)
         if assign is not None:
+            from machinery._inline import InlineRunner  # noqa: PLC0415 - as new_worker
+
             assign(InlineRunner(self))
         source = self._config.source
         if source is not None:
@@ -270,23 +271,23 @@ class Server:
 
     async def asend_task(self, signature: Signature) -> AsyncResult[Any]:
         """`send_task`, without blocking the event loop."""
-        return await asyncio.to_thread(self.send_task, signature)
+        return await in_thread(self.send_task, signature)
 
     async def asend_tasks(self, signatures: Iterable[Signature]) -> list[AsyncResult[Any]]:
         """`send_tasks`, without blocking the event loop."""
-        return await asyncio.to_thread(self.send_tasks, listed("the signatures", signatures, EncodeError))
+        return await in_thread(self.send_tasks, listed("the signatures", signatures, EncodeError))
 
     async def asend_chain(self, chain: Chain) -> ChainResult[Any]:
         """`send_chain`, without blocking the event loop."""
-        return await asyncio.to_thread(self.send_chain, chain)
+        return await in_thread(self.send_chain, chain)
 
     async def asend_group(self, group: Group, send_concurrency: int = 0) -> GroupResult:
         """`send_group`, without blocking the event loop."""
-        return await asyncio.to_thread(self.send_group, group, send_concurrency)
+        return await in_thread(self.send_group, group, send_concurrency)
 
     async def asend_chord(self, chord: Chord, send_concurrency: int = 0) -> ChordResult[Any]:
         """`send_chord`, without blocking the event loop."""
-        return await asyncio.to_thread(self.send_chord, chord, send_concurrency)
+        return await in_thread(self.send_chord, chord, send_concurrency)
 
     def result(self, uuid: str) -> AsyncResult[Any]:
         """The result of a task by its id. Does not look yet. Raises `EncodeError` for what no id can be."""
@@ -365,11 +366,13 @@ class Server:
 
         Raises `ConfigError` for queues that are none.
         """
+        from machinery._worker import Worker  # noqa: PLC0415 - most of core, which those who only send do without
+
         return Worker(self, tag, concurrency, None if queues is None else queue_names(queues))
 
     def new_custom_queue_worker(self, tag: str, concurrency: int, queue: str) -> Worker:
         """A worker of one other queue. Raises `ConfigError` for one that has no name."""
-        return Worker(self, tag, concurrency, queue_names([queue]))
+        return self.new_worker(tag, concurrency, [queue])
 
     # -- looking ------------------------------------------------------------------------------------------------------------
 

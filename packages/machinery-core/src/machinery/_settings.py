@@ -7,7 +7,6 @@ what would be right.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import sys
 import types
 from collections.abc import Callable, Iterable, Mapping
@@ -140,5 +139,7 @@ def _to_choice(value: Any, choices: tuple[Any, ...], name: str, label: str) -> A
 
 def closest(word: object, words: Iterable[object], likeness: float = 0.6) -> str:
     """`` (did you mean 'redis'?)`` for the one of ``words`` that is most like ``word``; empty where none is (0 to 1)."""
+    import difflib  # noqa: PLC0415 - only once something is wrong
+
     found = difflib.get_close_matches(str(word), [str(known) for known in words], n=1, cutoff=likeness)
     return f" (did you mean {found[0]!r}?)" if found else ""

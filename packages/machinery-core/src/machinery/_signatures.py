@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
 from operator import attrgetter
 from typing import Any
-from uuid import uuid4
 
 from machinery._go_json import is_utf8
 from machinery._values import Arg, to_arg
@@ -20,9 +20,19 @@ MAX_COUNT = 2**63
 """Go's ``int`` ends before this."""
 
 
+def new_uuid(prefix: str) -> str:
+    """A fresh id, ``<prefix>_<uuid>``: 122 random bits as a UUID of version 4 (RFC 9562 §5.4).
+
+    Python's own `uuid` takes three times as long, for an object that nobody needs, and reads the platform when imported.
+    """
+    digits = os.urandom(16).hex()
+    variant = "89ab"[int(digits[16], 16) & 3]
+    return f"{prefix}_{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
+
+
 def new_task_uuid() -> str:
     """A fresh task id, ``task_<uuid4>``."""
-    return f"task_{uuid4()}"
+    return new_uuid("task")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, Unpack
 
+from machinery._offloading import in_thread
 from machinery._signatures import Signature
 from machinery._task_options import RunOptions, SendOptions, TaskOptions, eta_of, headers_of, task_options
 from machinery._values import Arg, decode_value, result_types, to_arg, typed_arg, wire_type
@@ -256,7 +256,7 @@ class Task(Generic[P, R, C_co]):
 
     async def asend(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]:
         """`send`, without blocking the event loop."""
-        return await asyncio.to_thread(self.send, *args, **kwargs)
+        return await in_thread(self.send, *args, **kwargs)
 
     def options(self, **changes: Unpack[SendOptions]) -> Task[P, R, C_co]:
         """A copy whose signatures carry other options; see `TaskOptions` for the names.

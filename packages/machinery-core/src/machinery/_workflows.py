@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
-from uuid import uuid4
 
-from machinery._signatures import Signature, new_task_uuid
+from machinery._signatures import Signature, new_task_uuid, new_uuid
 from machinery.errors import WorkflowError
 
 
@@ -49,7 +48,7 @@ class Group:
 
     def joined(self, callback: Signature | None = None) -> tuple[Signature, ...]:
         """The members with their ids, in a group with an id of its own, each with the whole callback (protocol §8.3, §8.4)."""
-        group_uuid = f"group_{uuid4()}"
+        group_uuid = new_uuid("group")
         count = len(self.signatures)
         return tuple([
             signature.with_(
@@ -83,7 +82,7 @@ class Chord:
         """The members of `Group.joined`, each with the whole callback, which has its id now."""
         callback = self.callback
         headers = callback.headers if callback.headers is not None else {}
-        return self.group.joined(callback.with_(uuid=callback.uuid or f"chord_{uuid4()}", headers=headers))
+        return self.group.joined(callback.with_(uuid=callback.uuid or new_uuid("chord"), headers=headers))
 
 
 def chain(*signatures: Signature | Iterable[Signature]) -> Chain:

@@ -18,18 +18,18 @@ directions.
 
 from __future__ import annotations
 
-import asyncio
+import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from secrets import token_hex
 from typing import Any, ClassVar
 
 from machinery._config import Config, parse_section
 from machinery._holding import aholding, check_hold, holding, to_ttl
+from machinery._offloading import in_thread
 from machinery._sections import Section
 from machinery._settings import Span
 from machinery._signatures import Signature
@@ -427,7 +427,7 @@ class LockToken:
         Raises `EncodeError` for a key, and `ValueError` for a ``ttl``, that `Lock.try_hold` refuses.
         """
         span = to_ttl(key, ttl)
-        return cls(key, token_hex(16), now + span), span
+        return cls(key, os.urandom(16).hex(), now + span), span
 
     def to_renew(self, ttl: timedelta | float, now: datetime) -> tuple[LockToken, timedelta]:
         """For plug-ins: this token as it is once it was renewed, and the ``ttl`` as a span. Raises as `Lock.renew`."""
@@ -506,7 +506,7 @@ class Lock(Plugin):
 
     async def arenew(self, token: LockToken, ttl: timedelta | float) -> LockToken | None:
         """`renew`, without blocking the event loop."""
-        return await asyncio.to_thread(self.renew, token, ttl)
+        return await in_thread(self.renew, token, ttl)
 
     def acquire(self, key: str, until: datetime, *, tries: int = 1, interval: float = 0.05) -> LockToken:
         """`try_acquire` up to ``tries`` times, ``interval`` seconds apart. Raises `LockNotAcquired`."""
