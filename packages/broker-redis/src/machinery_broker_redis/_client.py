@@ -13,7 +13,7 @@ from machinery_broker_redis._connections import Connections, Evaluation, pack, p
 from machinery_broker_redis._errors import DRIVER_ERRORS, is_redirection, translate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from redis.cluster import ClusterNode
     from redis.connection import ConnectionPool
@@ -70,7 +70,9 @@ class Client:
 
     def ask(self, commands: Sequence[Command | Evaluation], within: float | None = None) -> list[Any]:
         """Like `send`, but raises what the first error reply means."""
-        replies = self.send(commands, within)
+        return self._require_all(self.send(commands, within))
+
+    def _require_all(self, replies: list[Any]) -> list[Any]:
         for reply in replies:
             if isinstance(reply, Exception):
                 raise self.translated(reply)
@@ -88,6 +90,23 @@ class Client:
             replies += self._send_some(commands[start : start + AT_ONCE], within)
         return replies
 
+    def ask_in_turn(self, evaluations: Iterable[Evaluation]) -> list[Any]:
+        """Like `ask`, but Redis is at work on one script while the next is made. Their replies are to be small."""
+        self.check_open()
+        made: list[Evaluation] = []
+
+        def packed() -> Iterator[bytes]:
+            for evaluation in evaluations:
+                made.append(evaluation)
+                yield pack([evaluation])
+
+        try:
+            over = self.connections()
+            replies = self._with_unseen(over, made, over.exchange_in_turn(packed()), None)
+        except DRIVER_ERRORS as error:
+            raise self.translated(error) from None
+        return self._require_all(replies)
+
     def send_packed(self, packed: bytes) -> Any:
         """The reply to one command that was packed already. Not for clusters."""
         try:
@@ -103,14 +122,19 @@ class Client:
     ) -> list[Any]:
         try:
             over = connections()
-            replies = over.exchange(pack(commands), len(commands), within)
-            unseen = [at for at, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
-            if unseen:
-                packed = b"".join([pack_one(_by_source(commands[at])) for at in unseen])
-                for at, reply in zip(unseen, over.exchange(packed, len(unseen), within), strict=True):
-                    replies[at] = reply
+            return self._with_unseen(over, commands, over.exchange(pack(commands), len(commands), within), within)
         except DRIVER_ERRORS as error:
             raise self.translated(error) from None
+
+    def _with_unseen(
+        self, over: Connections, commands: Sequence[Command | Evaluation], replies: list[Any], within: float | None
+    ) -> list[Any]:
+        """The replies, once scripts that the server had not seen were sent whole."""
+        unseen = [at for at, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        if unseen:
+            packed = b"".join([pack_one(_by_source(commands[at])) for at in unseen])
+            for at, reply in zip(unseen, over.exchange(packed, len(unseen), within), strict=True):
+                replies[at] = reply
         return replies
 
     def translated(self, error: BaseException) -> MachineryError:
@@ -185,6 +209,10 @@ class ClusterClient(Client):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._by_node: dict[str, tuple[ConnectionPool, Connections]] = {}
+
+    def ask_in_turn(self, evaluations: Iterable[Evaluation]) -> list[Any]:
+        """As `ask`: they may be for several servers."""
+        return self.ask(list(evaluations))
 
     def _send_some(self, commands: Sequence[Command | Evaluation], within: float | None) -> list[Any]:
         try:

@@ -15,13 +15,14 @@ from machinery_broker_redis._publishing import LARGEST_MESSAGE, raise_refused, t
 from machinery_broker_redis._scripts import script
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from machinery.abc import Message, TaskState
     from machinery_broker_redis._client import Client
+    from machinery_broker_redis._publishing import Group
 
-CHUNK = 500
-"""Tasks in one call of the script: it holds up everybody else for about a millisecond."""
+CHUNK = 200
+"""Tasks in one call of the script, which holds up everybody else for about a millisecond. It runs while the next is made."""
 
 
 class SubmitAndPublish:
@@ -58,20 +59,30 @@ class SubmitAndPublish:
 
     def _submit(self, states: Sequence[TaskState], messages: Sequence[Message]) -> None:
         refused: dict[int, Exception] = {}
-        for start in range(0, len(messages), CHUNK):
-            some = messages[start : start + CHUNK]
-            groups, unfit = to_groups(some, self._client.options.delayed_tasks_key)
-            found = dict(unfit)
-            fitting = [state for at, state in enumerate(states[start : start + CHUNK]) if at not in unfit]
-            arguments: list[Any] = [self._lifetime, len(fitting), *[encode_state(state) for state in fitting]]
-            for group in groups:
-                arguments.append(-len(group.positions) if group.is_delayed else len(group.positions))
-                arguments += group.members
-            keys = (*[state.task_uuid for state in fitting], *[group.key for group in groups])
-            if keys:
-                reply = self._client.ask([Evaluation(script("submit"), keys, tuple(arguments))])[0]
-                for group, answer in zip(groups, reply, strict=True):
-                    if isinstance(answer, Exception):
-                        found |= dict.fromkeys(group.positions, self._client.translated(answer))
-            refused |= {start + at: reason for at, reason in found.items()}
+        sent: list[tuple[int, Sequence[Group]]] = []
+
+        def in_turn() -> Iterator[Evaluation]:
+            for start in range(0, len(messages), CHUNK):
+                groups, unfit = to_groups(messages[start : start + CHUNK], self._client.options.delayed_tasks_key)
+                refused.update({start + at: reason for at, reason in unfit.items()})
+                some = states[start : start + CHUNK]
+                if unfit:
+                    some = [state for at, state in enumerate(some) if at not in unfit]
+                if some:
+                    sent.append((start, groups))
+                    yield self._evaluation(some, groups)
+
+        for (start, groups), reply in zip(sent, self._client.ask_in_turn(in_turn()), strict=True):
+            for group, answer in zip(groups, reply, strict=True):
+                if isinstance(answer, Exception):
+                    error = self._client.translated(answer)
+                    refused |= {start + at: error for at in group.positions}
         raise_refused(refused, len(messages))
+
+    def _evaluation(self, states: Sequence[TaskState], groups: Sequence[Group]) -> Evaluation:
+        keys = (*[state.task_uuid for state in states], *[group.key for group in groups])
+        arguments: list[Any] = [self._lifetime, len(states), *[encode_state(state) for state in states]]
+        for group in groups:
+            arguments.append(-len(group.positions) if group.is_delayed else len(group.positions))
+            arguments += group.members
+        return Evaluation(script("submit"), keys, tuple(arguments))

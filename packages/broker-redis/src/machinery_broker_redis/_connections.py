@@ -20,7 +20,7 @@ from redis.exceptions import ReadOnlyError, ResponseError
 from machinery_broker_redis._errors import DRIVER_ERRORS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from redis.connection import Connection, ConnectionPool
 
@@ -36,6 +36,8 @@ _PATIENCE = 15.0
 """Seconds to wait for a free connection where answers may take for ever."""
 _FOR_EVER = 1_000_000.0
 """Seconds: about as many as a socket can be told to wait."""
+_UNDER_WAY = 8
+"""Commands that Redis may be behind: more would only fill its memory."""
 _PIECE = 64 * 1024
 """Bytes written at once: the driver's limit is for each piece, so that much data may take its time while it gets on."""
 
@@ -149,6 +151,29 @@ class Connections:
             raise
         self.take_back(connection)
         return answers
+
+    def exchange_in_turn(self, requests: Iterable[bytes]) -> list[Any]:
+        """Write commands one after the other, as they are made, and read the reply of each. Raises what redis-py raises.
+
+        Redis is at work on those written while the next are made. Up to `_UNDER_WAY` replies, which are to be small, are left
+        unread meanwhile.
+        """
+        connection = self.lend()
+        replies: list[Any] = []
+        written = 0
+        try:
+            for packed in requests:
+                write(connection, packed)
+                written += 1
+                if written - len(replies) > _UNDER_WAY:
+                    replies.append(read_reply(connection, self.read_within))
+            while len(replies) < written:
+                replies.append(read_reply(connection, self.read_within))
+        except BaseException:
+            self.drop(connection)
+            raise
+        self.take_back(connection)
+        return replies
 
     def lend(self) -> Connection:
         """A connection, connected, that nobody else uses until it is given to `take_back` or `drop`."""

@@ -44,7 +44,7 @@ class Records:
 
     def submit(self, states: Sequence[TaskState]) -> None:
         """Write records, whatever was there."""
-        self._client.ask([self._submission(some) for some in self._chunks(states)])
+        self._client.ask_in_turn(self._submission(some) for some in self._chunks(states))
 
     def _submission(self, states: Sequence[TaskState]) -> Evaluation:
         keys = tuple([state.task_uuid for state in states])

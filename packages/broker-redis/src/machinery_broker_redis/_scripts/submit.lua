@@ -8,8 +8,10 @@
 local lifetime = tonumber(ARGV[1])
 local records = tonumber(ARGV[2])
 for i = 1, records do
-    -- A record of an open group lives longer: a write never shortens a life.
-    redis.call('SET', KEYS[i], ARGV[i + 2], 'PX', math.max(lifetime, redis.call('PTTL', KEYS[i])))
+    -- Nearly always there is none yet. A record of an open group lives longer: a write never shortens a life.
+    if not redis.call('SET', KEYS[i], ARGV[i + 2], 'NX', 'PX', ARGV[1]) then
+        redis.call('SET', KEYS[i], ARGV[i + 2], 'PX', math.max(lifetime, redis.call('PTTL', KEYS[i])))
+    end
 end
 local replies = {}
 local at = records + 3
