@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 
 HORIZON = 0.05
 """Seconds: beyond its free slots a worker holds only what it expects to start within this."""
-MAX_SURPLUS = 400
-"""The largest surplus, however short the tasks are."""
+MAX_SURPLUS = 1000
+"""The largest surplus, however short the tasks are. While it runs, what comes next is on its way, and what ended is settled: it
+has to last for some round trips to the service. When the worker is killed, all that it held is delivered again."""
 RECEIVE_TIMEOUT = 5.0
 """Seconds that one `receive` waits at most."""
 LATER = timedelta(seconds=10)
