@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+import redis
 
 from machinery.abc import Config, State, TaskResult, TaskState
 from machinery.errors import ResultTooLarge
@@ -274,6 +275,22 @@ def test_a_resubmitted_task_is_waited_for_anew(backend: RedisBackend, later: Any
         (found,) = backend.wait(["u1"], 5, interval=5)
         assert found is not None
         assert found.results == (TaskResult("int64", number),)
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_a_record_is_found_whether_it_ends_before_the_subscription_or_after(
+    redis_database: str, later: Any, protocol: int
+) -> None:
+    backend = RedisBackend(redis.Redis.from_url(redis_database, protocol=protocol), Config())
+    for number in range(20):
+        uuid = f"u{number}"
+        backend.submit([pending(uuid)])
+        later(number / 10_000, backend.save, [success(uuid, number)])
+        (found,) = backend.wait([uuid], 5, interval=5)
+        assert found is not None
+        assert found.results == (TaskResult("int64", number),)
+        assert backend.wait([uuid, "never"], 0.01) == [found, None]
+    backend.close()
 
 
 def test_databases_do_not_hear_each_other(backend: RedisBackend, redis_url: str, later: Any) -> None:

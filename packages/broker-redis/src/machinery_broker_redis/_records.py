@@ -119,6 +119,10 @@ class Records:
         else:
             chunks = [ids[start : start + AT_ONCE] for start in range(0, len(ids), AT_ONCE)]
             found = [one for some in self._client.ask([("MGET", *chunk) for chunk in chunks], within) for one in some]
+        return self.decoded(found)
+
+    def decoded(self, found: Sequence[bytes | None]) -> list[TaskState | None]:
+        """What is stored, as records; an empty string is a place that an open group keeps."""
         return [decode_state(one) if one else None for one in found]
 
     def forget(self, ids: Sequence[str]) -> None:

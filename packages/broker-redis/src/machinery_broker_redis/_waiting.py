@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from machinery.abc import TaskState
     from machinery_broker_redis._client import Client
-    from machinery_broker_redis._connections import Connections
+    from machinery_broker_redis._connections import Command, Connections
     from machinery_broker_redis._records import Records
 
 AT_A_TIME = 256
@@ -34,6 +34,10 @@ ALLOWANCE = 1.0
 """Seconds that an answer may come later than the caller's time is over; a Redis that is silent for longer is unavailable."""
 
 _KEPT = 10
+
+_PUSHES = 3
+"""The version of Redis's protocol that tells what is published from what was asked for."""
+_ANNOUNCEMENTS = frozenset((b"subscribe", b"unsubscribe", b"message"))
 
 
 class Waiting:
@@ -48,9 +52,10 @@ class Waiting:
     def wait(self, ids: Sequence[str], timeout: float, interval: float) -> list[TaskState | None]:
         """The records of ``ids`` when all are final, or when the time is over."""
         deadline = monotonic() + timeout
-        found = self._records.load(ids, _left_until(deadline))
-        states: dict[str, TaskState | None] = dict(zip(ids, found, strict=True))
-        unfinished = _unfinished(states)
+        states: dict[str, TaskState | None] = dict.fromkeys(ids)
+        unfinished = list(states)
+        if timeout <= 0 or len(ids) > AT_A_TIME:  # else the look that comes with the subscription is the first
+            unfinished = self._look(unfinished, states, deadline)
         if unfinished and timeout > 0:
             listener = self._lend()
             try:
@@ -74,8 +79,12 @@ class Waiting:
         """Until ``ids`` are final or the time is over; what is known of them goes into ``states``."""
         channels = {self._records.channel_of(uuid).encode(): uuid for uuid in ids}
         try:
-            listener.subscribe(channels, _left_until(deadline))
-            unfinished = set(self._look(ids, states, deadline))
+            found = listener.subscribe(channels, () if self._client.is_cluster else ids, _left_until(deadline))
+            if found is not None:
+                states.update(zip(ids, self._records.decoded(found), strict=True))
+                unfinished = {uuid for uuid in ids if not _is_final(states[uuid])}
+            else:
+                unfinished = set(self._look(ids, states, deadline))
             pause = min(SHORTEST_PAUSE, interval)
             while unfinished and (left := deadline - monotonic()) > 0:
                 channel, record = listener.next(min(left, pause))
@@ -90,10 +99,10 @@ class Waiting:
 
     def _look(self, ids: list[str], states: dict[str, TaskState | None], deadline: float) -> list[str]:
         """Those of ``ids`` that are not final, after another look."""
-        unknown = [uuid for uuid in ids if (state := states[uuid]) is None or not state.is_completed]
+        unknown = [uuid for uuid in ids if not _is_final(states[uuid])]
         if unknown:
             states.update(zip(unknown, self._records.load(unknown, _left_until(deadline)), strict=True))
-        return [uuid for uuid in unknown if (state := states[uuid]) is None or not state.is_completed]
+        return [uuid for uuid in unknown if not _is_final(states[uuid])]
 
     def _lend(self) -> _Listener:
         if self._process != os.getpid():  # the sockets are the parent's
@@ -125,33 +134,46 @@ class _Listener:
         self._is_deaf = False
         """The user may not subscribe: there is only looking."""
 
-    def subscribe(self, channels: Iterable[bytes], within: float) -> None:
-        """From now on to ``channels`` only; when this returns, what is published on them is heard. ``within``: seconds."""
+    def subscribe(self, channels: Iterable[bytes], keys: Sequence[str], within: float) -> Sequence[bytes | None] | None:
+        """From now on to ``channels`` only; when this returns, what is published on them is heard. ``within``: seconds.
+
+        Returns what is stored under ``keys`` after that; ``None`` where it must be asked for elsewhere.
+        """
         if self._is_deaf:
-            return
+            return None
         was_kept = self._opened is not None
         try:
-            self._subscribe(set(channels), within)
+            return self._subscribe(channels, keys, within)
         except LOST as error:
             if not was_kept or isinstance(error, redis.TimeoutError):
                 raise
             self.close()  # Redis may have closed it while it was kept
-            self._subscribe(set(channels), within)
+            return self._subscribe(channels, keys, within)
 
-    def _subscribe(self, wanted: set[bytes], within: float) -> None:
+    def _subscribe(
+        self, channels: Iterable[bytes], keys: Sequence[str], within: float
+    ) -> Sequence[bytes | None] | None:
         connections, connection = self._connection()
         within = min(within, connections.longest_answer)
-        write(connection, pack([("UNSUBSCRIBE",), ("SUBSCRIBE", *wanted)]))
-        while wanted:
+        commands: list[Command] = [("SUBSCRIBE", channel) for channel in channels]
+        commands.append(("MGET", *keys) if keys else ("PING",))
+        is_pushed = connection.protocol == _PUSHES
+        if not is_pushed:  # who is subscribed may ask for nothing, unless it was asked for in the same transaction
+            commands = [("MULTI",), *commands, ("EXEC",)]
+        write(connection, pack([("UNSUBSCRIBE",), *commands]))
+        while True:
             if not connection.can_read(within):
                 raise redis.TimeoutError(f"no answer within {within:.3g} s")
             reply = _read(connection)
             if isinstance(reply, Exception):
                 self._is_deaf = True
                 self.close()
-                return
-            if reply[0] == b"subscribe":
-                wanted.discard(reply[1])
+                return None
+            if is_pushed:
+                if not (isinstance(reply, list) and reply and reply[0] in _ANNOUNCEMENTS):
+                    return reply if keys else None
+            elif isinstance(reply, list) and isinstance(reply[0], list):  # that of EXEC: a reply for each command in it
+                return reply[-1] if keys else None
 
     def next(self, timeout: float) -> tuple[bytes | None, bytes]:
         """Channel and contents of the next message within ``timeout`` seconds; ``None`` when there was none."""
@@ -193,8 +215,8 @@ def _read(connection: Connection) -> Any:
         return error
 
 
-def _unfinished(states: dict[str, TaskState | None]) -> list[str]:
-    return [uuid for uuid, state in states.items() if state is None or not state.is_completed]
+def _is_final(state: TaskState | None) -> bool:
+    return state is not None and state.is_completed
 
 
 def _decode(record: bytes) -> TaskState | None:
