@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
+from machinery import _decoding
 from machinery._signatures import Signature
 from machinery._states import GroupMeta, State, TaskState
 from machinery._times import ZERO_TIME
-from machinery._values import decode_value
+from machinery._values import Arg, decode_value
 from machinery.errors import ArgumentError, DecodeError, EncodeError
 from machinery.wire import (
     decode_group,
@@ -45,6 +46,68 @@ def test_zeros_that_end_something_else_are_no_end_of_a_signature() -> None:
     for broken in (b'{"Headers":{"UUID":"a"', b'{"UUID":"a', b'["a"', b"", b'{"UUID":"a",'):
         with pytest.raises(DecodeError):
             decode_signature(broken + tail)
+
+
+CALLBACK = Signature("total", [7], uuid="c", headers={}, on_error=[Signature("alarm", ["a"])], priority=2)
+MEMBER = encode_signature(Signature("add", [1], uuid="a", group_uuid="g", chord_callback=CALLBACK, headers={"k": 1}))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        MEMBER,
+        MEMBER.replace(b'"a"', b'"b"', 1),  # another member of the same chord
+        MEMBER.replace(b'"c"', b'"d"', 1),  # a member of another one
+        MEMBER + b" " + MEMBER,
+        b" " + MEMBER,
+        MEMBER.replace(b'"Priority":0', b'"Priority":3'),
+        MEMBER.replace(b'"Priority":0', b'"Priority":0,"UUID":"z"'),
+        MEMBER.replace(b'"Priority":0', b'"Priority":0,"uuid":""'),
+        MEMBER.replace(b'"Priority":0', b'"Priority":-0'),
+        MEMBER.replace(b'"Priority":0', b'"Priority":256'),
+        MEMBER.replace(b'"Priority":0', b'"Priority":null'),
+        MEMBER.replace(b'"Priority":0', b'"priority":0'),
+        MEMBER.replace(b'"Priority":2', b'"Priority":{"Priority":2}'),
+        MEMBER.replace(b'"Type":"int64","Value":1', b'"Type":"json","Value":{"a":[1],"Priority":2}', 1),
+        MEMBER.replace(b'"Immutable":false', b'"Immutable":0', 1),
+        MEMBER.replace(b'"Immutable":false,', b"", 1),
+        MEMBER.replace(b'"OnSuccess":null', b'"OnSuccess":[null,{"UUID":"n"}]', 1),
+        MEMBER.replace(b'"ETA":null', b'"ETA":"soon"', 1),
+        MEMBER.replace(b'"Headers":{', b'"Headers":{"Priority":1,', 1),
+        MEMBER.replace(b'"Headers"', b'"Headers":{},"Priority":1,"headers"', 1),
+        MEMBER.replace(b'"total"', b'"\\ud800"'),
+        MEMBER.replace(b'"total"', b'"\xff"'),
+        MEMBER.replace(b'"total"', b"5"),
+        MEMBER[:-1],
+        MEMBER[:-1] + b',"Extra":1}',
+    ],
+)
+def test_a_member_of_a_chord_is_read_the_same_by_the_short_way_and_the_long(
+    body: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given what the short way says, with the end of the chord's other members known already
+    decode_signature(MEMBER)
+    by_the_short_way = _said(body)
+
+    # Then the long way says the same
+    monkeypatch.setattr(_decoding, "_CHORD", b"this is in no body")
+    assert by_the_short_way == _said(body)
+
+
+def _said(body: bytes) -> Signature | str:
+    try:
+        return decode_signature(body)
+    except DecodeError as error:
+        return str(error)
+
+
+def test_members_of_a_chord_share_its_callback() -> None:
+    one, other = decode_signature(MEMBER), decode_signature(MEMBER.replace(b'"a"', b'"b"', 1))
+
+    assert (one.uuid, other.uuid) == ("a", "b")
+    assert one.chord_callback is other.chord_callback
+    assert one.chord_callback is not None
+    assert one.chord_callback.on_error[0].args == (Arg("string", "a"),)
 
 
 @pytest.mark.parametrize(
