@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers import OURS, Peer
+from benchmarks.peers import Peer
 from benchmarks.processes import ROOT, Processes
 
 WORKSHOP = ROOT / ".workshop" / "bench"
@@ -64,7 +64,7 @@ def make_environment(peer: Peer, processes: Processes) -> Environment:
     """The environment of this peer, made anew when its requirements changed. Raises `NoEnvironment` and `ProgramFailed`."""
     if peer.is_go:
         return Environment(peer, WORKSHOP, _build_go(processes))
-    folder = Path(sys.executable).parent if peer.name == OURS else _virtual_environment(peer, processes)
+    folder = _virtual_environment(peer, processes) if peer.requirements else Path(sys.executable).parent
     told = processes.output_of([str(folder / "python"), "-c", VERSIONS, *peer.distributions], timeout=60)
     return Environment(peer, folder, json.loads(told.splitlines()[-1]))
 

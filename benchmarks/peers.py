@@ -35,6 +35,13 @@ class Peer:
     """What it has beyond sending, running and waiting for results: ``batch``, ``chord``, ``later``, ``sqlite``. Go has ``later``,
     too, but its worker moves one delayed task at each look, every 500 ms: 10,000 of them would take it more than an hour."""
     is_go: bool = False
+    is_yardstick: bool = False
+    """No task queue: it is only drained, to see how fast the machine is, and it is nobody's competitor."""
+
+    @property
+    def is_python_peer(self) -> bool:
+        """Whether it is a task queue for Python, this project included."""
+        return not (self.is_go or self.is_yardstick)
 
     @property
     def kind(self) -> Kind:
@@ -46,10 +53,13 @@ class Peer:
         """The distributions whose versions say what was measured."""
         if self.name == OURS:
             return ("machinery-core", "machinery-broker-redis", "redis", "hiredis")
+        if self.is_yardstick:
+            return ("redis", "hiredis")
         return tuple(requirement.partition("==")[0].partition("[")[0] for requirement in self.requirements)
 
 
 OURS = "machinery"
+BARE = "bare"
 
 PEERS = {
     peer.name: peer
@@ -140,6 +150,7 @@ PEERS = {
             share=0.1,
             can=frozenset({"batch", "later"}),
         ),
+        Peer(name=BARE, workers={"threads": ("python", "-m", "benchmarks.adapters.bare")}, is_yardstick=True),
         Peer(name="go-redigo", workers={"threads": ("{program}",)}, can=frozenset({"chord"}), is_go=True),
         Peer(name="go-redis", workers={"threads": ("{program}",)}, can=frozenset({"chord"}), is_go=True),
     )

@@ -15,6 +15,10 @@ ROOT = Path(__file__).parents[1]
 """The repository: what is started finds ``benchmarks`` there."""
 
 
+_INHERITED = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+"""With the variable, this project alone would be compiled anew at each start: what pip has installed is compiled already."""
+
+
 class ProgramFailed(Exception):
     """A program ended with an error, or took too long; the text has the end of what it said."""
 
@@ -71,7 +75,7 @@ class Processes:
             process = subprocess.Popen(
                 command,
                 cwd=self._folder,
-                env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
+                env={**_INHERITED, "PYTHONPATH": str(ROOT), **(environment or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,

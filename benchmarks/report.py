@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.columns import Column, columns_of
-from benchmarks.goals import best_python_peer, reached_goals
+from benchmarks.goals import best_python_peer, pace_of, reached_goals
 from benchmarks.growth import CURVES
 from benchmarks.options import Options
 from benchmarks.peers import OURS
@@ -93,9 +93,13 @@ class Report:
         goals = reached_goals(medians(self.runs), curves(self.runs))
         if not goals:
             return []
-        rows = [["goal", "wanted", "measured", ""]]
-        rows += [[goal.text, goal.wanted, goal.measured, "reached" if goal.reached else "missed"] for goal in goals]
-        return ["", *_aligned(rows)]
+        rows = [["goal", "wanted", "measured", "", "at the goals' pace", ""]]
+        for goal in goals:
+            at_pace = [goal.at_pace, _judged(goal.reached_at_pace)]
+            rows.append([goal.text, goal.wanted, goal.measured, _judged(goal.reached), *at_pace])
+        pace = pace_of(medians(self.runs))
+        told = f"This machine has {pace:.2f} times the pace of the one on which the goals were set." if pace else ""
+        return ["", *_aligned(rows), *(["", told] if told else [])]
 
     def _remarks(self) -> list[str]:
         noted = [
@@ -114,6 +118,10 @@ def write(report: Report, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "report.json").write_text(report.to_json(), "utf-8")
     (folder / "report.md").write_text(report.to_markdown(), "utf-8")
+
+
+def _judged(reached: bool | None) -> str:
+    return "" if reached is None else "reached" if reached else "missed"
 
 
 def _ratio(found: Mapping[str, Mapping[str, float]], column: Column) -> str:

@@ -67,3 +67,19 @@ def test_goals_are_held_against_the_best_python_peer_whichever_way_it_runs_tasks
     assert measured["CPU of the worker, against the best Python peer"] == ("0.26x", False)
     assert measured["drain, against Go's redigo worker"] == ("1.23x", True)
     assert measured["drain, in tasks a second"] == ("16,000", True)
+
+
+def test_goals_in_absolute_numbers_are_shown_at_the_pace_of_the_machine_that_they_were_set_on() -> None:
+    ours = {"threads_drain_per_s": 10_000.0, "p50_ms": 1.3, "idle_rss_mib": 41.0}
+    twice_as_slow = {"machinery": ours, "bare": {"threads_cpu_us": 46.0}}
+    goals = {goal.text: (goal.reached, goal.at_pace, goal.reached_at_pace) for goal in reached_goals(twice_as_slow, {})}
+    assert goals["drain, in tasks a second"] == (False, "20,000", True)
+    assert goals["round trip, p50, in ms"] == (False, "0.65", True)
+    assert goals["memory of an idle worker, in MiB"] == (False, "", None)
+    # and where the yardstick was not measured, nothing is said of it
+    assert all(goal.reached_at_pace is None for goal in reached_goals({"machinery": ours}, {}))
+
+
+def test_the_yardstick_is_no_peer() -> None:
+    found = {"machinery": {"threads_drain_per_s": 4.0}, "bare": {"threads_drain_per_s": 9.0}}
+    assert [goal.text for goal in reached_goals(found, {})] == ["drain, in tasks a second"]
