@@ -9,7 +9,21 @@ from typing import Any
 
 import pytest
 
-from machinery import AsyncResult, ResultTimeout, Server, Signature, State, TaskFailed, TaskResult, TaskState, chain
+from machinery import (
+    AsyncResult,
+    GroupResult,
+    ResultTimeout,
+    Server,
+    Signature,
+    State,
+    TaskFailed,
+    TaskResult,
+    TaskState,
+    _results,
+    chain,
+    chord,
+    group,
+)
 from machinery.errors import ArgumentError, ResultsNotStored, StateNotFound
 from machinery.memory import MemoryBroker
 from tests.core.observed import ObservedBackend
@@ -150,3 +164,47 @@ def test_results_say_who_they_are(server: Server) -> None:
     assert repr(result) == "<AsyncResult task_1>"
     chained = server.send_chain(chain(Signature("one"), Signature("two")))
     assert repr(chained) == f"<ChainResult {chained.uuid} of 2>"
+
+
+def test_coroutines_that_wait_leave_the_event_loop_its_threads(server: Server, backend: ObservedBackend) -> None:
+    async def waiting_for_many() -> list[Any]:
+        results = [server.send_task(Signature("made")) for _ in range(100)]
+        waiting = [asyncio.create_task(result.aget()) for result in results]
+        await asyncio.sleep(0)
+        await server.asend_task(Signature("another"))  # in one of the event loop's threads
+        for number, result in enumerate(results):
+            await asyncio.to_thread(finish, backend, result.uuid, TaskResult("int64", number))
+        return await asyncio.gather(*waiting)
+
+    assert asyncio.run(asyncio.wait_for(waiting_for_many(), 30)) == list(range(100))
+
+
+def test_a_coroutine_that_is_cancelled_waits_no_more(
+    server: Server, backend: ObservedBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_results, "LONGEST_UNHEARD", 0.05)
+    results: list[AsyncResult[Any] | GroupResult] = [
+        server.send_task(Signature("made")),
+        server.send_chain(chain(Signature("made"), Signature("made"))),
+        server.send_group(group(Signature("made"))),
+        server.send_chord(chord([Signature("made")], Signature("made"))),
+    ]
+
+    async def give_up_on_all() -> None:
+        for result in results:
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(result.aget(), 0.1)
+
+    asyncio.run(give_up_on_all())  # whose end waits for the event loop's own threads
+
+    for thread in threading.enumerate():
+        if thread.name == "machinery-waiting":
+            thread.join(10)
+            assert not thread.is_alive()
+
+
+def test_the_timeout_of_a_chain_is_told_as_it_was_given(server: Server, backend: ObservedBackend) -> None:
+    result = server.send_chain(chain(Signature("made"), Signature("made")))
+    threading.Timer(0.05, finish, (backend, result.members[0].uuid)).start()
+    with pytest.raises(ResultTimeout, match=r"within 0\.2 s"):
+        result.get(timeout=0.2)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from machinery._offloading import in_thread
-from machinery._results import LONGEST_WAIT, AsyncResult, check_seconds, not_found, some_of, value_of, wait_once
-from machinery.errors import ResultTimeout
+from machinery._offloading import in_own_thread, in_thread
+from machinery._results import AsyncResult, Waiting, not_found, value_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from machinery._signatures import Signature
     from machinery._states import TaskState
     from machinery.abc import Backend
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 R_co = TypeVar("R_co", covariant=True)
 
 FIRST_LOOK = 1.0
-"""Seconds after which those who wait for a group first look whether a member has failed; then ever more, to `LONGEST_WAIT`."""
+"""Seconds after which those who wait for a group first look whether a member has failed; each further wait is twice as long."""
 
 
 class GroupResult(Sequence[AsyncResult[Any]]):
@@ -49,14 +49,15 @@ class GroupResult(Sequence[AsyncResult[Any]]):
 
     def get(self, timeout: float | None = None, *, interval: float | None = None) -> list[Any]:
         """Wait for all; the values in group order. Raises as `AsyncResult.get`; a member's failure as soon as it is seen."""
-        check_seconds(timeout=timeout, interval=interval)
-        watch = _Watch(timeout)
+        return self._get(_waiting(timeout, interval))
+
+    def _get(self, waiting: Waiting) -> list[Any]:
         ids = [member.uuid for member in self._members]
         while True:
-            states = wait_once(self._backend, ids, watch.step(), interval)
-            if (values := self._values(states, watch.left())) is not None:
+            states = waiting.once(self._backend, ids)
+            if (values := self._values(states, waiting.left())) is not None:
                 return values
-            watch.raise_when_over(ids)
+            waiting.raise_when_over(ids)
 
     def _values(self, states: Sequence[TaskState | None], left: float | None) -> list[Any] | None:
         for state in states:
@@ -71,7 +72,7 @@ class GroupResult(Sequence[AsyncResult[Any]]):
 
     async def aget(self, timeout: float | None = None, *, interval: float | None = None) -> list[Any]:  # noqa: ASYNC109 - as get
         """`get`, without blocking the event loop."""
-        return await in_thread(self.get, timeout, interval=interval)
+        return await in_own_thread(lambda is_given_up: self._get(_waiting(timeout, interval, is_given_up)))
 
     async def atouch(self) -> list[Any] | None:
         """`touch`, without blocking the event loop."""
@@ -80,6 +81,8 @@ class GroupResult(Sequence[AsyncResult[Any]]):
 
 class ChordResult(AsyncResult[R_co]):
     """The result of a chord: of its callback, once every member of its group has succeeded."""
+
+    _first_step = FIRST_LOOK
 
     def __init__(self, backend: Backend, callback: Signature, members: GroupResult) -> None:
         super().__init__(backend, callback.uuid, callback)
@@ -103,17 +106,18 @@ class ChordResult(AsyncResult[R_co]):
         The callback's failure is raised likewise. Raises else as `AsyncResult.get`; `StateNotFound` when the records of the
         callback and of a member are gone.
         """
-        check_seconds(timeout=timeout, interval=interval)
-        watch = _Watch(timeout)
+        return super().get(timeout, interval=interval)
+
+    def _get(self, waiting: Waiting) -> R_co:
         unfinished = self._ids()
         while True:
-            (state,) = wait_once(self._backend, [self.uuid], watch.step(), interval)
+            (state,) = waiting.once(self._backend, [self.uuid])
             if state is not None and state.is_completed:
                 return self._value(state)
             if state is None:  # workers say so when a member fails, but those of Go do not
                 # When all have ended, all are looked at again: their records may go while nobody ends the chord.
                 unfinished = self._unfinished(unfinished) or self._ids()
-            watch.raise_when_over([self.uuid])
+            waiting.raise_when_over([self.uuid])
 
     def _ids(self) -> list[str]:
         return [member.uuid for member in self.members]
@@ -140,25 +144,5 @@ class ChordResult(AsyncResult[R_co]):
         return value_of(state)  # type: ignore[no-any-return]
 
 
-class _Watch:
-    """How long to wait before the next look: longer each time, until the timeout is over."""
-
-    def __init__(self, timeout: float | None) -> None:
-        self._timeout = timeout
-        self._deadline = None if timeout is None else time.monotonic() + timeout
-        self._step = FIRST_LOOK
-
-    def left(self) -> float | None:
-        """Seconds until the timeout; ``None``: there is none."""
-        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
-
-    def step(self) -> float:
-        """Seconds to wait now."""
-        step, left = self._step, self.left()
-        self._step = min(LONGEST_WAIT, 2 * step)
-        return step if left is None else min(step, left)
-
-    def raise_when_over(self, ids: Sequence[str]) -> None:
-        """Raise `ResultTimeout` after the timeout."""
-        if self.left() == 0.0:
-            raise ResultTimeout(f"no result of {some_of(ids)} within {self._timeout} s; it goes on, ask again later")
+def _waiting(timeout: float | None, interval: float | None, is_given_up: Callable[[], bool] | None = None) -> Waiting:
+    return Waiting(timeout, interval, is_given_up, first_step=FIRST_LOOK)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from machinery._offloading import in_thread
+from machinery._offloading import in_own_thread, in_thread
 from machinery._values import decode_value
 from machinery.errors import ResultTimeout, StateNotFound, TaskFailed
 
@@ -20,9 +20,59 @@ R_co = TypeVar("R_co", covariant=True)
 LONGEST_WAIT = 60.0
 """Seconds that one call to the backend waits at most; longer waits are made of several."""
 
+LONGEST_UNHEARD = 5.0
+"""The same for a coroutine, which may be cancelled: its thread goes on for so long at most."""
+
+
+class Waiting:
+    """How a result is waited for: until when, how often it is looked for, and whether anybody still waits."""
+
+    def __init__(
+        self,
+        timeout: float | None,
+        interval: float | None,
+        is_given_up: Callable[[], bool] | None = None,
+        *,
+        first_step: float = LONGEST_WAIT,
+    ) -> None:
+        check_seconds(timeout=timeout, interval=interval)
+        self.timeout = timeout
+        self.interval = interval
+        self._is_given_up = is_given_up
+        self._deadline = None if timeout is None else time.monotonic() + timeout
+        self._longest = LONGEST_WAIT if is_given_up is None else LONGEST_UNHEARD
+        self._step = first_step
+
+    def left(self) -> float | None:
+        """Seconds until the timeout; ``None``: there is none."""
+        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+
+    def once(self, backend: Backend, ids: Sequence[str]) -> list[TaskState | None]:
+        """The records as `Backend.wait` has them, after a step that is twice as long as the one before."""
+        left = self.left()
+        step = min(self._step, self._longest)
+        self._step = 2 * step
+        if left is not None:
+            step = min(step, left)
+        return backend.wait(ids, step) if self.interval is None else backend.wait(ids, step, self.interval)
+
+    def raise_when_over(self, ids: Sequence[str]) -> None:
+        """Raise `ResultTimeout` after the timeout, and `NobodyWaits`."""
+        if self.left() == 0.0:
+            raise ResultTimeout(f"no result of {some_of(ids)} within {self.timeout} s; it goes on, ask again later")
+        if self._is_given_up is not None and self._is_given_up():
+            raise NobodyWaits
+
+
+class NobodyWaits(Exception):
+    """Ends the thread of a coroutine that was cancelled."""
+
 
 class AsyncResult(Generic[R_co]):
     """The result of one sent task."""
+
+    _first_step = LONGEST_WAIT
+    """Seconds until it is looked for anew, whether anything was heard of it or not."""
 
     def __init__(self, backend: Backend, uuid: str, signature: Signature | None = None) -> None:
         self._backend = backend
@@ -58,12 +108,18 @@ class AsyncResult(Generic[R_co]):
         `StateNotFound` (no record: with a timeout, when none has come by its end; without, at once), `BackendUnavailable`;
         `ValueError` for a ``timeout`` or an ``interval`` that is no number from 0 on.
         """
-        (state,) = wait_for(self._backend, [self.uuid], timeout, interval)
-        return value_of(state)  # type: ignore[no-any-return]
+        return self._get(Waiting(timeout, interval, first_step=self._first_step))
 
     async def aget(self, timeout: float | None = None, *, interval: float | None = None) -> R_co:  # noqa: ASYNC109 - as get
         """`get`, without blocking the event loop."""
-        return await in_thread(self.get, timeout, interval=interval)
+        first = self._first_step
+        return await in_own_thread(
+            lambda is_given_up: self._get(Waiting(timeout, interval, is_given_up, first_step=first))
+        )
+
+    def _get(self, waiting: Waiting) -> R_co:
+        (state,) = wait_for(self._backend, [self.uuid], waiting)
+        return value_of(state)  # type: ignore[no-any-return]
 
     async def atouch(self) -> R_co | None:
         """`touch`, without blocking the event loop."""
@@ -93,46 +149,36 @@ class ChainResult(AsyncResult[R_co]):
 
     def get(self, timeout: float | None = None, *, interval: float | None = None) -> R_co:
         """Wait for the last task's value. A task that fails ends the chain: its `TaskFailed` is raised."""
-        check_seconds(timeout=timeout, interval=interval)
-        deadline = None if timeout is None else time.monotonic() + timeout
+        return super().get(timeout, interval=interval)
+
+    def _get(self, waiting: Waiting) -> R_co:
         value: Any = None
         for member in self.members:
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
             # A later member has no record until the one before has succeeded and its worker has sent it.
-            (state,) = wait_for(self._backend, [member.uuid], left, interval, patient=member is not self.members[0])
+            (state,) = wait_for(self._backend, [member.uuid], waiting, patient=member is not self.members[0])
             value = value_of(state)
         return value  # type: ignore[no-any-return]
 
 
-def wait_once(backend: Backend, ids: Sequence[str], step: float, interval: float | None) -> list[TaskState | None]:
-    """The records after at most ``step`` seconds, as `Backend.wait` has them."""
-    return backend.wait(ids, step) if interval is None else backend.wait(ids, step, interval)
-
-
-def wait_for(
-    backend: Backend, ids: Sequence[str], timeout: float | None, interval: float | None, *, patient: bool = False
-) -> list[TaskState]:
+def wait_for(backend: Backend, ids: Sequence[str], waiting: Waiting, *, patient: bool = False) -> list[TaskState]:
     """The final records of ``ids``. Raises `ResultTimeout`, and `StateNotFound` where there is none (see `AsyncResult.get`).
 
     ``patient``: a missing record may still come, even when there is no timeout.
     """
-    check_seconds(timeout=timeout, interval=interval)
-    deadline = None if timeout is None else time.monotonic() + timeout
     while True:
-        step = LONGEST_WAIT if deadline is None else max(0.0, min(LONGEST_WAIT, deadline - time.monotonic()))
-        if deadline is None and not patient:
+        if waiting.timeout is None and not patient:
             for uuid, state in zip(ids, backend.load(ids), strict=True):
                 if state is None:
                     raise not_found(uuid)
-        states = wait_once(backend, ids, step, interval)
+        states = waiting.once(backend, ids)
         done = [state for state in states if state is not None and state.is_completed]
         if len(done) == len(ids):
             return done
-        if deadline is not None and time.monotonic() >= deadline:
+        if waiting.left() == 0.0:
             missing = [uuid for uuid, state in zip(ids, states, strict=True) if state is None]
             if missing and not patient:
                 raise not_found(missing[0])
-            raise ResultTimeout(f"no result of {some_of(ids)} within {timeout} s; it goes on, ask again later")
+        waiting.raise_when_over(ids)
 
 
 def check_seconds(**given: object) -> None:
