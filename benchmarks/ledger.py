@@ -86,6 +86,15 @@ class Verdict:
     unknown: int = 0
     """Calls of tasks that nobody sent."""
 
+    def __add__(self, other: Verdict) -> Verdict:
+        """What became of both their tasks."""
+        return Verdict(
+            self.sent + other.sent,
+            self.lost + other.lost,
+            self.duplicated + other.duplicated,
+            self.unknown + other.unknown,
+        )
+
 
 def count_calls(folder: Path) -> int:
     """How many calls there are so far."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from benchmarks.environments import Environment
+from benchmarks.ledger import Verdict
 from benchmarks.options import Sizes
 from benchmarks.peers import Kind, Peer
 from benchmarks.processes import TookTooLong
@@ -17,6 +18,8 @@ WARMING_UP = 0.1
 """The part of the round trips that is left out: the first ones."""
 
 IMPORT = "import time; start = time.perf_counter(); {}; print(time.perf_counter() - start)"
+IDEA_COLUMNS = ("send_per_s", "threads_drain_per_s", "threads_cpu_us", "redis_cpu_us", "p50_ms", "small_chord_s")
+"""What is shown of this project without one of its ideas."""
 SPARE = 2.0
 MOST_OF_TIME = 3.0
 """Delayed tasks are due so many seconds, and so many times what sending as many others took, after the first is sent."""
@@ -145,6 +148,18 @@ def measure_import(stand: Stand, environment: Environment, sizes: Sizes) -> Outc
     command = [environment.python, "-c", IMPORT.format(environment.peer.library)]
     taken = [float(stand.processes.output_of(command, timeout=60)) for _ in range(1 + sizes.imports)]
     return Outcome({"import_ms": statistics.median(taken[1:]) * 1000})
+
+
+def measure_idea(stand: Stand, environment: Environment, sizes: Sizes, name: str) -> Outcome:
+    """What sending, draining, a round trip and a small chord cost without one of the ideas."""
+    without = Stand(stand.processes, stand.redis, stand.folder, without=name)
+    found: dict[str, float] = {}
+    verdict = Verdict()
+    for measure in (measure_drain, measure_round_trips, measure_chord):
+        outcome = measure(without, environment, sizes)
+        found |= outcome.values
+        verdict += outcome.verdict
+    return Outcome({column: found[column] for column in IDEA_COLUMNS}, verdict)
 
 
 def _drain(stand: Stand, environment: Environment, count: int, kind: Kind, url: str = "") -> Outcome:

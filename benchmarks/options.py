@@ -58,6 +58,7 @@ class Options:
     only: tuple[str, ...]
     """Names of measurements; empty: all."""
     growth: bool
+    ideas: bool
     rounds: int
     minutes: float
     output: Path
@@ -65,7 +66,7 @@ class Options:
 
 def parse(arguments: Sequence[str], measures: Sequence[str], curves: Sequence[str]) -> Options:
     """What the command line says. ``measures`` and ``curves`` are the names that ``--only`` takes."""
-    known = [*measures, *curves]
+    known = [*measures, *curves, "ideas"]
     parser = argparse.ArgumentParser(
         prog="make bench", description="Measure this project beside its peers, on one Redis, in one run."
     )
@@ -75,6 +76,7 @@ def parse(arguments: Sequence[str], measures: Sequence[str], curves: Sequence[st
     parser.add_argument("--peers", type=_words, help=f"beside this project: {','.join(PEERS)[len(OURS) + 1 :]}; none")
     parser.add_argument("--only", type=_words, default=(), help=f"of {','.join(known)}")
     parser.add_argument("--growth", action="store_true", help=f"also how costs grow: {','.join(curves)}")
+    parser.add_argument("--ideas", action="store_true", help="also this project without each of its ideas")
     parser.add_argument("--minutes", type=float, default=150, help="begin nothing new after so long (default 150)")
     parser.add_argument("--output", type=Path, default=WORKSHOP / "report", help="folder for the table, JSON and plots")
     given = parser.parse_args(arguments)
@@ -91,6 +93,7 @@ def parse(arguments: Sequence[str], measures: Sequence[str], curves: Sequence[st
         peers=tuple(peer for name, peer in PEERS.items() if name == OURS or name in peers),
         only=given.only,
         growth=given.growth or bool(set(given.only) & set(curves)),
+        ideas=given.ideas or "ideas" in given.only,
         rounds=given.rounds or (1 if given.quick else 5),
         minutes=given.minutes,
         output=given.output.absolute(),

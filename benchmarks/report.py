@@ -11,9 +11,10 @@ from typing import Any
 from benchmarks.columns import Column, columns_of
 from benchmarks.goals import best_python_peer, pace_of, reached_goals
 from benchmarks.growth import CURVES
+from benchmarks.measures import IDEA_COLUMNS
 from benchmarks.options import Options
 from benchmarks.peers import OURS
-from benchmarks.rounds import Run, curves, medians
+from benchmarks.rounds import Run, curves, medians, without
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,7 @@ class Report:
             "sizes": sizes,
             "medians": medians(self.runs),
             "curves": curves(self.runs),
+            "without": without(self.runs),
             "goals": [asdict(goal) for goal in reached_goals(medians(self.runs), curves(self.runs))],
             "failures": self.failures,
             "runs": [asdict(run) for run in self.runs],
@@ -52,7 +54,7 @@ class Report:
 
     def to_markdown(self) -> str:
         """The tables."""
-        parts = [self._machine(), *self._table(), *self._growth(), *self._goals(), *self._remarks()]
+        parts = [self._machine(), *self._table(), *self._growth(), *self._ideas(), *self._goals(), *self._remarks()]
         return "\n".join(parts) + "\n"
 
     def _machine(self) -> str:
@@ -88,6 +90,15 @@ class Report:
                     )
                 lines += ["", *_aligned(rows)]
         return lines
+
+    def _ideas(self) -> list[str]:
+        found = without(self.runs)
+        if not found:
+            return []
+        columns = [column for column in columns_of(self.options.sizes) if column.key in IDEA_COLUMNS]
+        rows = [["without", *(f"{column.title}, {column.unit}" for column in columns)]]
+        rows += [[idea, *(column.text(values.get(column.key)) for column in columns)] for idea, values in found.items()]
+        return ["", *_aligned(rows)]
 
     def _goals(self) -> list[str]:
         goals = reached_goals(medians(self.runs), curves(self.runs))

@@ -116,10 +116,12 @@ class Workers:
 class Stand:
     """What a measurement has at hand."""
 
-    def __init__(self, processes: Processes, redis: RedisService, folder: Path) -> None:
+    def __init__(self, processes: Processes, redis: RedisService, folder: Path, without: str = "") -> None:
         self.processes = processes
         self.redis = redis
         self.folder = folder
+        self.without = without
+        """The idea that this project does without; see `ideas`."""
         self.paces: dict[str, Pace] = {}
         """What was seen of each peer in this run; see `measures.measure_drain`."""
 
@@ -156,7 +158,11 @@ class Stand:
             workers.end(0)
 
     def _variables(self, environment: Environment, kind: Kind | None, url: str) -> dict[str, str]:
-        return {"BENCH_URL": url or self.redis.url, "BENCH_KIND": kind or environment.peer.kind}
+        return {
+            "BENCH_URL": url or self.redis.url,
+            "BENCH_KIND": kind or environment.peer.kind,
+            "BENCH_WITHOUT": self.without,
+        }
 
 
 def rate_of(processes: Sequence[Process]) -> float:

@@ -16,6 +16,9 @@ URL = os.environ.get("BENCH_URL", "")
 IS_ASYNC = os.environ.get("BENCH_KIND") == "async"
 """Whether the tasks are to be ``async def``."""
 
+WITHOUT = os.environ.get("BENCH_WITHOUT", "")
+"""The idea that this project is to do without; empty: none."""
+
 PATIENCE = 600
 """Seconds to wait for a result: longer than the benchmark waits for whoever waits."""
 

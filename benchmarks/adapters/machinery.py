@@ -7,12 +7,15 @@ from datetime import datetime
 from typing import Any
 
 from benchmarks import work
+from benchmarks.ideas import leave_out
 from machinery import Server, chord, group
 
 IS_ASYNC = False
 BATCH = 1000
 """Tasks sent in one call."""
 
+if work.WITHOUT:
+    leave_out(work.WITHOUT)
 server = Server.from_url(work.URL)
 add: Any = server.task(name="add")(work.add_async if work.IS_ASYNC else work.add)
 length = server.task(work.length)

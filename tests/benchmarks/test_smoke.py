@@ -13,6 +13,11 @@ from typing import Any
 
 import pytest
 
+pytest.importorskip("redis", reason="needs the redis package")
+
+from benchmarks.ideas import IDEAS
+from benchmarks.measures import IDEA_COLUMNS
+
 ROOT = Path(__file__).parents[2]
 ONLY = "drain,kind,two,trip,load,chord,later,sqlite,distance"
 COLUMNS = {
@@ -72,6 +77,17 @@ def test_a_small_run_measures_everything_and_loses_nothing(redis_database: str, 
     assert "| send one by one, /s " in table
     assert list((tmp_path / "temporary").iterdir()) == []
     assert working_in(tmp_path) == []
+
+
+def test_each_idea_can_be_left_out_and_nothing_is_lost_without_it(redis_database: str, tmp_path: Path) -> None:
+    running = start(redis_database, tmp_path, "--only", "ideas", "--tasks", "100")
+    table, log = running.communicate()
+    assert running.returncode == 0, log
+    report: dict[str, Any] = json.loads((tmp_path / "report" / "report.json").read_text("utf-8"))
+    assert report["without"].keys() == IDEAS.keys()
+    assert all(values.keys() == set(IDEA_COLUMNS) for values in report["without"].values())
+    assert sum(run["verdict"]["lost"] for run in report["runs"]) == 0
+    assert "| settling in batches " in table
 
 
 def test_an_interrupted_run_ends_all_that_it_started(redis_database: str, tmp_path: Path) -> None:
