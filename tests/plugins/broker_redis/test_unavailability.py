@@ -356,6 +356,44 @@ def test_a_restart_loses_nothing_that_is_on_loan(redis_server: RedisServer, kill
         consumer.close()
 
 
+def test_who_waits_while_redis_is_busy_is_told_of_results_afterwards(redis_server: RedisServer, later: Any) -> None:
+    with plugins(redis_server.url, Config()) as (_, backend, _), redis.Redis.from_url(redis_server.url) as raw:
+        # Given a Redis that runs somebody's endless script
+        raw.config_set("lua-time-limit", 10)
+        endless = threading.Thread(target=_run_until_killed, args=(redis_server.url,))
+        endless.start()
+        _wait_until_busy(raw)
+
+        # Then waiting fails as every other call does
+        with pytest.raises(BackendUnavailable, match="is not ready: BUSY"):
+            backend.wait(["u1"], 1)
+
+        # And once it is ready, results are heard of again, not only looked for
+        raw.script_kill()
+        endless.join()
+        backend.submit([STATE])
+        later(0.1, backend.save, [TaskState("u1", "add", State.SUCCESS)])
+        (found,) = backend.wait(["u1"], 5, interval=5)
+        assert found is not None
+        assert found.is_success
+        assert len(raw.pubsub_channels()) == 1
+
+
+def _run_until_killed(url: str) -> None:
+    with redis.Redis.from_url(url) as raw, pytest.raises(redis.ResponseError, match="killed"):
+        raw.eval("while true do end", 0)
+
+
+def _wait_until_busy(raw: Any) -> None:
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            raw.ping()
+        except redis.ResponseError:
+            return
+    raise AssertionError("it never was")
+
+
 def test_a_receive_that_waits_notices_that_redis_died(redis_server: RedisServer, later: Any) -> None:
     with plugins(redis_server.url, Config()) as (broker, _, _):
         consumer = broker.consumer("tasks", "me")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
-from machinery.errors import DecodeError
+from machinery.errors import DecodeError, Unavailable
 from machinery.wire import decode_state
 from machinery_broker_redis._connections import pack, write
 from machinery_broker_redis._errors import DRIVER_ERRORS, LOST
@@ -166,14 +166,16 @@ class _Listener:
                 raise redis.TimeoutError(f"no answer within {within:.3g} s")
             reply = _read(connection)
             if isinstance(reply, Exception):
-                self._is_deaf = True
                 self.close()
+                if isinstance(self._client.translated(reply), Unavailable):
+                    raise reply
+                self._is_deaf = True
                 return None
             if is_pushed:
                 if not (isinstance(reply, list) and reply and reply[0] in _ANNOUNCEMENTS):
                     return reply if keys else None
             elif isinstance(reply, list) and isinstance(reply[0], list):  # that of EXEC: a reply for each command in it
-                return reply[-1] if keys else None
+                return reply[-1] if keys and not isinstance(reply[-1], Exception) else None
 
     def next(self, timeout: float) -> tuple[bytes | None, bytes]:
         """Channel and contents of the next message within ``timeout`` seconds; ``None`` when there was none."""
