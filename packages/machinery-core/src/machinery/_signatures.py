@@ -215,6 +215,8 @@ FIELDS = tuple(field.name for field in fields(Signature))
 
 _POSITIONS = {field: position for position, field in enumerate(FIELDS)}
 _values_of = attrgetter(*FIELDS)
+values_after_args = attrgetter(*FIELDS[2:])
+"""All that a signature says besides its task's name and the arguments, for `raw_signature`."""
 
 # The slots' own setters: what a frozen dataclass would do in several times the time.
 (

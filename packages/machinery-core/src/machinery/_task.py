@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, Unpack
 
 from machinery._offloading import in_thread
-from machinery._signatures import Signature
+from machinery._signatures import Signature, raw_signature, values_after_args
 from machinery._task_options import RunOptions, SendOptions, TaskOptions, eta_of, headers_of, task_options
 from machinery._values import Arg, decode_value, result_types, to_arg, typed_arg, wire_type
 from machinery.errors import ArgumentError, EncodeError
@@ -199,6 +199,8 @@ class Task(Generic[P, R, C_co]):
         self.task_options = options or TaskOptions()
         self.run_options = run_options or RunOptions()
         self._server = server
+        self._after_args: tuple[Any, ...] | None = None
+        """What all signatures of this task have in common, checked once; ``None``: nothing is known, or each has its own."""
         self.__doc__ = function.__doc__
         self.__name__ = getattr(function, "__name__", name)
         self.__module__ = function.__module__
@@ -229,8 +231,11 @@ class Task(Generic[P, R, C_co]):
         return self._signature(self.parameters.to_args(args, kwargs, in_part=True))
 
     def _signature(self, args: tuple[Arg, ...]) -> Signature:
+        rest = self._after_args
+        if rest is not None:
+            return raw_signature(self.name, args, *rest)
         options = self.task_options
-        return Signature(
+        made = Signature(
             self.name,
             args,
             routing_key=options.queue,
@@ -245,6 +250,9 @@ class Task(Generic[P, R, C_co]):
             ignore_when_task_not_registered=options.ignore_when_task_not_registered,
             stop_task_deletion_on_error=options.stop_task_deletion_on_error,
         )
+        if made.eta is None and made.headers is None:  # times are those of each call, headers may be changed in place
+            self._after_args = values_after_args(made)
+        return made
 
     def send(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]:
         """Send one call of this task. Once this returns it runs at least once. Raises as `Server.send_task`."""
