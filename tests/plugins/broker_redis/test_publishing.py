@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from redis import exceptions as driver
 
-from machinery.abc import Message, State, TaskState
+from machinery.abc import Config, Message, State, TaskState
 from machinery.errors import BrokerUnavailable, Closed, ConfigError, MessageTooLarge, PublishError, Unavailable
-from machinery_broker_redis import RedisBackend, RedisBroker, _publishing
+from machinery_broker_redis import RedisBackend, RedisBroker, _connections, _publishing
+from machinery_broker_redis._connections import Connections
+from tests.services.processes import free_port
+from tests.services.redis import RedisServer
 
 
 def body(number: int, queue: str = "tasks") -> bytes:
@@ -182,6 +187,73 @@ def test_a_server_that_forgot_the_scripts_is_told_them_again(
     raw.script_flush()
     assert consumer.receive(1, 0.05) == []
     consumer.close()
+
+
+def test_a_large_batch_is_sent_in_order_to_a_server_that_has_not_seen_the_script(
+    broker: RedisBroker, backend: RedisBackend, raw: Any
+) -> None:
+    send = broker.combined_with(backend)
+    assert send is not None
+    ids = [f"u{number}" for number in range(2500)]
+    raw.script_flush()
+
+    send(states(*ids), [Message(uuid.encode(), "tasks") for uuid in ids])
+
+    assert raw.lrange("tasks", 0, -1) == ids
+    assert None not in backend.load(ids)
+
+
+def test_of_a_large_batch_exactly_what_was_refused_is_named(
+    broker: RedisBroker, backend: RedisBackend, raw: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a Redis whose memory is full for one part of the batch
+    send = broker.combined_with(backend)
+    assert send is not None
+    ids = [f"u{number}" for number in range(1000)]
+    exchange = Connections.exchange_in_turn
+
+    def full_for_a_moment(connections: Connections, requests: Iterable[bytes]) -> list[Any]:
+        parts = list(requests)
+        replies = exchange(connections, [*parts[:1], *parts[2:]])
+        return [replies[0], driver.OutOfMemoryError("OOM command not allowed"), *replies[1:]]
+
+    monkeypatch.setattr(Connections, "exchange_in_turn", full_for_a_moment)
+
+    # When
+    with pytest.raises(PublishError, match=r"200 of 1000 messages were not accepted.*trying again later") as caught:
+        send(states(*ids), [Message(uuid.encode(), "tasks") for uuid in ids])
+
+    # Then
+    assert list(caught.value.failures) == list(range(200, 400))
+    assert raw.lrange("tasks", 0, -1) == [*ids[:200], *ids[400:]]
+
+
+def test_a_large_batch_whose_connection_is_lost_is_unavailable(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = RedisBroker.from_url(redis_server.url, Config())
+    backend = RedisBackend.from_url(redis_server.url, Config())
+    send = broker.combined_with(backend)
+    assert send is not None
+    written = _connections.write
+
+    def until_it_dies(connection: Any, packed: bytes) -> None:
+        written(connection, packed)
+        if len(packed) > 10_000:  # the first part of the batch
+            redis_server.kill()
+
+    monkeypatch.setattr(_connections, "write", until_it_dies)
+    with pytest.raises(BrokerUnavailable):
+        send(states(*["u"] * 4000), [Message(b"x", "tasks")] * 4000)
+    broker.close()
+    backend.close()
+
+
+def test_to_store_nothing_needs_no_redis() -> None:
+    backend = RedisBackend.from_url(f"redis://127.0.0.1:{free_port()}", Config())
+
+    backend.submit([])
+    backend.close()
 
 
 def test_after_close_everything_says_so(broker: RedisBroker, backend: RedisBackend) -> None:

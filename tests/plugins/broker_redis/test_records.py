@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 import time
@@ -11,10 +12,11 @@ from typing import Any
 import pytest
 import redis
 
+from machinery import AsyncResult
 from machinery.abc import Config, State, TaskResult, TaskState
 from machinery.errors import ResultTooLarge
 from machinery.wire import encode_state
-from machinery_broker_redis import RedisBackend, _records
+from machinery_broker_redis import RedisBackend, _records, _waiting
 
 SENT = datetime(2024, 3, 1, 12, 30, 45, 123456, tzinfo=UTC)
 GO_TIME = "2024-03-01T12:30:45.123456789Z"
@@ -279,8 +281,9 @@ def test_a_resubmitted_task_is_waited_for_anew(backend: RedisBackend, later: Any
 
 @pytest.mark.parametrize("protocol", [2, 3])
 def test_a_record_is_found_whether_it_ends_before_the_subscription_or_after(
-    redis_database: str, later: Any, protocol: int
+    redis_database: str, later: Any, protocol: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(_waiting, "SHORTEST_PAUSE", 60.0)  # it is not looked for: it has to be heard of
     backend = RedisBackend(redis.Redis.from_url(redis_database, protocol=protocol), Config())
     for number in range(20):
         uuid = f"u{number}"
@@ -290,6 +293,61 @@ def test_a_record_is_found_whether_it_ends_before_the_subscription_or_after(
         assert found is not None
         assert found.results == (TaskResult("int64", number),)
         assert backend.wait([uuid, "never"], 0.01) == [found, None]
+    backend.close()
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_records_larger_than_redis_keeps_for_subscribers_are_waited_for(redis_database: str, protocol: int) -> None:
+    # Given more than the 32 MB that Redis holds back for a client that is subscribed
+    backend = RedisBackend(redis.Redis.from_url(redis_database, protocol=protocol), Config())
+    ids = [f"u{number}" for number in range(40)]
+    backend.save([TaskState(uuid, "add", State.SUCCESS, (TaskResult("string", "x" * 1_000_000),)) for uuid in ids])
+
+    for _ in range(2):
+        found = backend.wait(ids, 10)
+        assert all(state is not None and state.is_success for state in found)
+    backend.close()
+
+
+@pytest.mark.parametrize("rights", ["+@all -@transaction", "+@all -ping"])
+def test_who_may_not_look_while_subscribing_looks_apart(
+    redis_database: str, raw: Any, later: Any, monkeypatch: pytest.MonkeyPatch, rights: str
+) -> None:
+    monkeypatch.setattr(_waiting, "SHORTEST_PAUSE", 60.0)
+    raw.execute_command("ACL SETUSER", "plain", "on", ">pw", "allkeys", "allchannels", *rights.split())
+    try:
+        backend = RedisBackend.from_url(redis_database.replace("redis://", "redis://plain:pw@"), Config())
+        for number in range(3):
+            backend.submit([pending()])
+            later(0.1, backend.save, [success(value=number)])
+            (found,) = backend.wait(["u1"], 5, interval=5)
+            assert found is not None
+            assert found.results == (TaskResult("int64", number),)
+        backend.close()
+    finally:
+        raw.execute_command("ACL DELUSER", "plain")
+
+
+def test_a_record_that_is_there_is_found_however_short_the_time(backend: RedisBackend) -> None:
+    backend.save([success()])
+
+    for _ in range(50):
+        (found,) = backend.wait(["u1"], 1e-6)
+        assert found is not None
+
+
+def test_hundreds_of_coroutines_wait_with_the_hundred_connections_of_a_client(redis_database: str) -> None:
+    backend = RedisBackend(redis.Redis.from_url(redis_database), Config())
+    ids = [f"u{number}" for number in range(300)]
+    backend.submit([pending(uuid) for uuid in ids])
+
+    async def wait_for_all() -> list[Any]:
+        waiting = [asyncio.create_task(AsyncResult[Any](backend, uuid).aget(timeout=30)) for uuid in ids]
+        await asyncio.sleep(0.5)
+        await asyncio.to_thread(backend.save, [success(uuid, number) for number, uuid in enumerate(ids)])
+        return await asyncio.gather(*waiting)
+
+    assert asyncio.run(wait_for_all()) == list(range(300))
     backend.close()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 import redis
@@ -90,22 +91,32 @@ class Client:
             replies += self._send_some(commands[start : start + AT_ONCE], within)
         return replies
 
-    def ask_in_turn(self, evaluations: Iterable[Evaluation]) -> list[Any]:
-        """Like `ask`, but Redis is at work on one script while the next is made. Their replies are to be small."""
+    def send_in_turn(self, evaluations: Iterable[Evaluation]) -> list[Any]:
+        """Like `send`, but Redis is at work on one call of a script while the next is made. Their replies are to be small.
+
+        They are carried out in order, also by a server that has not seen the script.
+        """
         self.check_open()
-        made: list[Evaluation] = []
+        coming = iter(evaluations)
+        first = list(islice(coming, 2))
+        if len(first) <= 1:
+            return self.send(first)
+        known: set[str] = set()
 
         def packed() -> Iterator[bytes]:
-            for evaluation in evaluations:
-                made.append(evaluation)
-                yield pack([evaluation])
+            for evaluation in chain(first, coming):
+                is_known = evaluation.script.sha in known
+                known.add(evaluation.script.sha)
+                yield pack_one(evaluation.by_sha() if is_known else evaluation.by_source())
 
         try:
-            over = self.connections()
-            replies = self._with_unseen(over, made, over.exchange_in_turn(packed()), None)
+            return self.connections().exchange_in_turn(packed())
         except DRIVER_ERRORS as error:
             raise self.translated(error) from None
-        return self._require_all(replies)
+
+    def ask_in_turn(self, evaluations: Iterable[Evaluation]) -> list[Any]:
+        """Like `send_in_turn`, but raises what the first error reply means."""
+        return self._require_all(self.send_in_turn(evaluations))
 
     def send_packed(self, packed: bytes) -> Any:
         """The reply to one command that was packed already. Not for clusters."""
@@ -122,19 +133,14 @@ class Client:
     ) -> list[Any]:
         try:
             over = connections()
-            return self._with_unseen(over, commands, over.exchange(pack(commands), len(commands), within), within)
+            replies = over.exchange(pack(commands), len(commands), within)
+            unseen = [at for at, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+            if unseen:
+                packed = b"".join([pack_one(_by_source(commands[at])) for at in unseen])
+                for at, reply in zip(unseen, over.exchange(packed, len(unseen), within), strict=True):
+                    replies[at] = reply
         except DRIVER_ERRORS as error:
             raise self.translated(error) from None
-
-    def _with_unseen(
-        self, over: Connections, commands: Sequence[Command | Evaluation], replies: list[Any], within: float | None
-    ) -> list[Any]:
-        """The replies, once scripts that the server had not seen were sent whole."""
-        unseen = [at for at, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
-        if unseen:
-            packed = b"".join([pack_one(_by_source(commands[at])) for at in unseen])
-            for at, reply in zip(unseen, over.exchange(packed, len(unseen), within), strict=True):
-                replies[at] = reply
         return replies
 
     def translated(self, error: BaseException) -> MachineryError:
@@ -210,9 +216,9 @@ class ClusterClient(Client):
         super().__init__(*args, **kwargs)
         self._by_node: dict[str, tuple[ConnectionPool, Connections]] = {}
 
-    def ask_in_turn(self, evaluations: Iterable[Evaluation]) -> list[Any]:
-        """As `ask`: they may be for several servers."""
-        return self.ask(list(evaluations))
+    def send_in_turn(self, evaluations: Iterable[Evaluation]) -> list[Any]:
+        """As `send`: they may be for several servers."""
+        return self.send(list(evaluations))
 
     def _send_some(self, commands: Sequence[Command | Evaluation], within: float | None) -> list[Any]:
         try:

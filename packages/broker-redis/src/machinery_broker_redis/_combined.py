@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import NoScriptError
 
+from machinery.errors import Unavailable
 from machinery.wire import encode_state
 from machinery_broker_redis._connections import Evaluation, pack_one
 from machinery_broker_redis._publishing import LARGEST_MESSAGE, raise_refused, to_groups
@@ -72,11 +73,15 @@ class SubmitAndPublish:
                     sent.append((start, groups))
                     yield self._evaluation(some, groups)
 
-        for (start, groups), reply in zip(sent, self._client.ask_in_turn(in_turn()), strict=True):
-            for group, answer in zip(groups, reply, strict=True):
+        for (start, groups), reply in zip(sent, self._client.send_in_turn(in_turn()), strict=True):
+            # A script whose reply is an error has written nothing.
+            answers = [reply] * len(groups) if isinstance(reply, Exception) else reply
+            for group, answer in zip(groups, answers, strict=True):
                 if isinstance(answer, Exception):
                     error = self._client.translated(answer)
                     refused |= {start + at: error for at in group.positions}
+        if len(refused) == len(messages) and all(isinstance(reason, Unavailable) for reason in refused.values()):
+            raise refused[0]
         raise_refused(refused, len(messages))
 
     def _evaluation(self, states: Sequence[TaskState], groups: Sequence[Group]) -> Evaluation:

@@ -37,7 +37,7 @@ _PATIENCE = 15.0
 _FOR_EVER = 1_000_000.0
 """Seconds: about as many as a socket can be told to wait."""
 _UNDER_WAY = 8
-"""Commands that Redis may be behind: more would only fill its memory."""
+"""Commands whose replies may be outstanding when the next is written: more would only fill Redis's memory."""
 _PIECE = 64 * 1024
 """Bytes written at once: the driver's limit is for each piece, so that much data may take its time while it gets on."""
 

@@ -38,6 +38,7 @@ _KEPT = 10
 _PUSHES = 3
 """The version of Redis's protocol that tells what is published from what was asked for."""
 _ANNOUNCEMENTS = frozenset((b"subscribe", b"unsubscribe", b"message"))
+_PONG = b"PONG"
 
 
 class Waiting:
@@ -59,9 +60,11 @@ class Waiting:
         if unfinished and timeout > 0:
             listener = self._lend()
             try:
-                while unfinished and monotonic() < deadline:
+                while True:
                     self._wait_for(unfinished[:AT_A_TIME], states, listener, deadline, interval)
                     unfinished = self._look(unfinished, states, deadline)
+                    if not unfinished or monotonic() >= deadline:
+                        break
             except BaseException:
                 listener.close()
                 raise
@@ -133,6 +136,8 @@ class _Listener:
         self._opened: tuple[Connections, Connection] | None = None
         self._is_deaf = False
         """The user may not subscribe: there is only looking."""
+        self._is_plain = False
+        """Nothing may be asked for in the transaction of a subscription: looking takes a round trip of its own."""
 
     def subscribe(self, channels: Iterable[bytes], keys: Sequence[str], within: float) -> Sequence[bytes | None] | None:
         """From now on to ``channels`` only; when this returns, what is published on them is heard. ``within``: seconds.
@@ -145,20 +150,24 @@ class _Listener:
         try:
             return self._subscribe(channels, keys, within)
         except LOST as error:
-            if not was_kept or isinstance(error, redis.TimeoutError):
+            # Redis may have closed it while it was kept, or because of large records: it keeps little for who is subscribed.
+            was_closed = was_kept or (bool(keys) and self._opened is not None)
+            if not was_closed or isinstance(error, redis.TimeoutError):
                 raise
-            self.close()  # Redis may have closed it while it was kept
-            return self._subscribe(channels, keys, within)
+            self.close()
+            return self._subscribe(channels, (), within)
 
     def _subscribe(
         self, channels: Iterable[bytes], keys: Sequence[str], within: float
     ) -> Sequence[bytes | None] | None:
         connections, connection = self._connection()
         within = min(within, connections.longest_answer)
+        if self._is_plain:
+            keys = ()
         commands: list[Command] = [("SUBSCRIBE", channel) for channel in channels]
         commands.append(("MGET", *keys) if keys else ("PING",))
-        is_pushed = connection.protocol == _PUSHES
-        if not is_pushed:  # who is subscribed may ask for nothing, unless it was asked for in the same transaction
+        if keys and int(connection.get_protocol()) != _PUSHES:
+            # Who is subscribed may ask for nothing, unless it was asked for in the same transaction.
             commands = [("MULTI",), *commands, ("EXEC",)]
         write(connection, pack([("UNSUBSCRIBE",), *commands]))
         while True:
@@ -166,16 +175,27 @@ class _Listener:
                 raise redis.TimeoutError(f"no answer within {within:.3g} s")
             reply = _read(connection)
             if isinstance(reply, Exception):
-                self.close()
-                if isinstance(self._client.translated(reply), Unavailable):
-                    raise reply
-                self._is_deaf = True
+                return self._refused(reply, channels, keys, within)
+            if not keys and (reply == _PONG or (isinstance(reply, list) and reply[:1] == [b"pong"])):
                 return None
-            if is_pushed:
-                if not (isinstance(reply, list) and reply and reply[0] in _ANNOUNCEMENTS):
-                    return reply if keys else None
-            elif isinstance(reply, list) and isinstance(reply[0], list):  # that of EXEC: a reply for each command in it
-                return reply[-1] if keys and not isinstance(reply[-1], Exception) else None
+            if not isinstance(reply, list) or not reply:
+                continue  # an answer that says nothing, or an announcement that the driver has taken
+            if isinstance(reply[0], list):  # that of EXEC: a reply for each command in it
+                return None if isinstance(reply[-1], Exception) else reply[-1]
+            if len(reply) == len(keys) and reply[0] not in _ANNOUNCEMENTS:
+                return reply
+
+    def _refused(
+        self, reason: Exception, channels: Iterable[bytes], keys: Sequence[str], within: float
+    ) -> Sequence[bytes | None] | None:
+        self.close()
+        if isinstance(self._client.translated(reason), Unavailable):
+            raise reason
+        if keys:
+            self._is_plain = True
+            return self._subscribe(channels, (), within)
+        self._is_deaf = True
+        return None
 
     def next(self, timeout: float) -> tuple[bytes | None, bytes]:
         """Channel and contents of the next message within ``timeout`` seconds; ``None`` when there was none."""
@@ -188,7 +208,7 @@ class _Listener:
             reply = _read(connection)
             if isinstance(reply, Exception):
                 raise reply
-            if reply[0] == b"message":
+            if isinstance(reply, list) and reply[0] == b"message":
                 return reply[1], reply[2]
         return None, b""
 
