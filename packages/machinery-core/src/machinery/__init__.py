@@ -59,11 +59,16 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> type[Worker]:
-    """`Worker`, imported when it is first named: it is most of core, and those who only send do without it."""
-    if name != "Worker":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from machinery._worker import Worker  # noqa: PLC0415 - see above
+if not TYPE_CHECKING:  # or type checkers would take any name
 
-    globals()[name] = Worker  # the next time, Python asks no more
-    return Worker
+    def __getattr__(name: str) -> type[Worker]:
+        """`Worker`, imported when it is first named: it is most of core, and those who only send do without it."""
+        if name != "Worker":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from machinery._worker import Worker  # noqa: PLC0415 - see above
+
+        globals()[name] = Worker  # the next time, Python asks no more
+        return Worker
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from machinery._offloading import in_own_thread, in_thread
+from machinery._offloading import Steps, finish, in_thread, turns
 from machinery._results import AsyncResult, Waiting, not_found, value_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from machinery._signatures import Signature
     from machinery._states import TaskState
     from machinery.abc import Backend
@@ -49,15 +47,16 @@ class GroupResult(Sequence[AsyncResult[Any]]):
 
     def get(self, timeout: float | None = None, *, interval: float | None = None) -> list[Any]:
         """Wait for all; the values in group order. Raises as `AsyncResult.get`; a member's failure as soon as it is seen."""
-        return self._get(_waiting(timeout, interval))
+        return finish(self._steps(Waiting(timeout, interval, FIRST_LOOK)))
 
-    def _get(self, waiting: Waiting) -> list[Any]:
+    def _steps(self, waiting: Waiting) -> Steps[list[Any]]:
         ids = [member.uuid for member in self._members]
         while True:
             states = waiting.once(self._backend, ids)
             if (values := self._values(states, waiting.left())) is not None:
                 return values
             waiting.raise_when_over(ids)
+            yield
 
     def _values(self, states: Sequence[TaskState | None], left: float | None) -> list[Any] | None:
         for state in states:
@@ -72,7 +71,8 @@ class GroupResult(Sequence[AsyncResult[Any]]):
 
     async def aget(self, timeout: float | None = None, *, interval: float | None = None) -> list[Any]:  # noqa: ASYNC109 - as get
         """`get`, without blocking the event loop."""
-        return await in_own_thread(lambda is_given_up: self._get(_waiting(timeout, interval, is_given_up)))
+        waiters = turns()
+        return await waiters.wait(self._steps(Waiting(timeout, interval, FIRST_LOOK, waiters.longest_step)))
 
     async def atouch(self) -> list[Any] | None:
         """`touch`, without blocking the event loop."""
@@ -108,7 +108,7 @@ class ChordResult(AsyncResult[R_co]):
         """
         return super().get(timeout, interval=interval)
 
-    def _get(self, waiting: Waiting) -> R_co:
+    def _steps(self, waiting: Waiting) -> Steps[R_co]:
         unfinished = self._ids()
         while True:
             (state,) = waiting.once(self._backend, [self.uuid])
@@ -118,6 +118,7 @@ class ChordResult(AsyncResult[R_co]):
                 # When all have ended, all are looked at again: their records may go while nobody ends the chord.
                 unfinished = self._unfinished(unfinished) or self._ids()
             waiting.raise_when_over([self.uuid])
+            yield
 
     def _ids(self) -> list[str]:
         return [member.uuid for member in self.members]
@@ -142,7 +143,3 @@ class ChordResult(AsyncResult[R_co]):
                 if member is not None and member.is_failure:
                     value_of(member)  # raises
         return value_of(state)  # type: ignore[no-any-return]
-
-
-def _waiting(timeout: float | None, interval: float | None, is_given_up: Callable[[], bool] | None = None) -> Waiting:
-    return Waiting(timeout, interval, is_given_up, first_step=FIRST_LOOK)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from machinery._offloading import in_own_thread, in_thread
+from machinery._offloading import Steps, finish, in_thread, turns
 from machinery._values import decode_value
 from machinery.errors import ResultTimeout, StateNotFound, TaskFailed
 
@@ -20,27 +20,22 @@ R_co = TypeVar("R_co", covariant=True)
 LONGEST_WAIT = 60.0
 """Seconds that one call to the backend waits at most; longer waits are made of several."""
 
-LONGEST_UNHEARD = 5.0
-"""The same for a coroutine, which may be cancelled: its thread goes on for so long at most."""
-
 
 class Waiting:
-    """How a result is waited for: until when, how often it is looked for, and whether anybody still waits."""
+    """How a result is waited for: until when, how often it is looked for, and in steps of what length."""
 
     def __init__(
         self,
         timeout: float | None,
         interval: float | None,
-        is_given_up: Callable[[], bool] | None = None,
-        *,
         first_step: float = LONGEST_WAIT,
+        longest_step: Callable[[], float] = lambda: LONGEST_WAIT,
     ) -> None:
         check_seconds(timeout=timeout, interval=interval)
         self.timeout = timeout
         self.interval = interval
-        self._is_given_up = is_given_up
         self._deadline = None if timeout is None else time.monotonic() + timeout
-        self._longest = LONGEST_WAIT if is_given_up is None else LONGEST_UNHEARD
+        self._longest_step = longest_step
         self._step = first_step
 
     def left(self) -> float | None:
@@ -50,22 +45,16 @@ class Waiting:
     def once(self, backend: Backend, ids: Sequence[str]) -> list[TaskState | None]:
         """The records as `Backend.wait` has them, after a step that is twice as long as the one before."""
         left = self.left()
-        step = min(self._step, self._longest)
-        self._step = 2 * step
+        step = min(self._step, self._longest_step())
+        self._step = min(LONGEST_WAIT, 2 * self._step)
         if left is not None:
             step = min(step, left)
         return backend.wait(ids, step) if self.interval is None else backend.wait(ids, step, self.interval)
 
     def raise_when_over(self, ids: Sequence[str]) -> None:
-        """Raise `ResultTimeout` after the timeout, and `NobodyWaits`."""
+        """Raise `ResultTimeout` after the timeout."""
         if self.left() == 0.0:
             raise ResultTimeout(f"no result of {some_of(ids)} within {self.timeout} s; it goes on, ask again later")
-        if self._is_given_up is not None and self._is_given_up():
-            raise NobodyWaits
-
-
-class NobodyWaits(Exception):
-    """Ends the thread of a coroutine that was cancelled."""
 
 
 class AsyncResult(Generic[R_co]):
@@ -108,17 +97,15 @@ class AsyncResult(Generic[R_co]):
         `StateNotFound` (no record: with a timeout, when none has come by its end; without, at once), `BackendUnavailable`;
         `ValueError` for a ``timeout`` or an ``interval`` that is no number from 0 on.
         """
-        return self._get(Waiting(timeout, interval, first_step=self._first_step))
+        return finish(self._steps(Waiting(timeout, interval, self._first_step)))
 
     async def aget(self, timeout: float | None = None, *, interval: float | None = None) -> R_co:  # noqa: ASYNC109 - as get
         """`get`, without blocking the event loop."""
-        first = self._first_step
-        return await in_own_thread(
-            lambda is_given_up: self._get(Waiting(timeout, interval, is_given_up, first_step=first))
-        )
+        waiters = turns()
+        return await waiters.wait(self._steps(Waiting(timeout, interval, self._first_step, waiters.longest_step)))
 
-    def _get(self, waiting: Waiting) -> R_co:
-        (state,) = wait_for(self._backend, [self.uuid], waiting)
+    def _steps(self, waiting: Waiting) -> Steps[R_co]:
+        (state,) = yield from wait_for(self._backend, [self.uuid], waiting)
         return value_of(state)  # type: ignore[no-any-return]
 
     async def atouch(self) -> R_co | None:
@@ -151,16 +138,18 @@ class ChainResult(AsyncResult[R_co]):
         """Wait for the last task's value. A task that fails ends the chain: its `TaskFailed` is raised."""
         return super().get(timeout, interval=interval)
 
-    def _get(self, waiting: Waiting) -> R_co:
+    def _steps(self, waiting: Waiting) -> Steps[R_co]:
         value: Any = None
         for member in self.members:
             # A later member has no record until the one before has succeeded and its worker has sent it.
-            (state,) = wait_for(self._backend, [member.uuid], waiting, patient=member is not self.members[0])
+            (state,) = yield from wait_for(self._backend, [member.uuid], waiting, patient=member is not self.members[0])
             value = value_of(state)
         return value  # type: ignore[no-any-return]
 
 
-def wait_for(backend: Backend, ids: Sequence[str], waiting: Waiting, *, patient: bool = False) -> list[TaskState]:
+def wait_for(
+    backend: Backend, ids: Sequence[str], waiting: Waiting, *, patient: bool = False
+) -> Steps[list[TaskState]]:
     """The final records of ``ids``. Raises `ResultTimeout`, and `StateNotFound` where there is none (see `AsyncResult.get`).
 
     ``patient``: a missing record may still come, even when there is no timeout.
@@ -179,6 +168,7 @@ def wait_for(backend: Backend, ids: Sequence[str], waiting: Waiting, *, patient:
             if missing and not patient:
                 raise not_found(missing[0])
         waiting.raise_when_over(ids)
+        yield
 
 
 def check_seconds(**given: object) -> None:

@@ -138,6 +138,8 @@ class Sender:
             s.sqs_receipt_handle, s.stop_task_deletion_on_error, s.ignore_when_task_not_registered,
         )  # fmt: skip
         if self.pre_publish is not None:
+            # Its own headers: it may write into them, and signatures that are read or copied share theirs.
+            made = made.with_(headers=dict(made.headers or {}))
             made = self.pre_publish(made) or made
             if not isinstance(made, Signature):
                 raise EncodeError(f"the pre-task handler returned {made!r}, neither a signature nor None")

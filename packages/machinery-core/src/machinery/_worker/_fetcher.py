@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from machinery._retry import Backoff
 from machinery._states import State, TaskState
 from machinery._worker._debts import Debts
+from machinery._worker._executor import SHORT
 from machinery._worker._growing_delays import GrowingDelays
 from machinery._worker._patience import GivenUp, Patience
 from machinery._worker._run import Run
@@ -178,7 +179,8 @@ class Fetcher:
         mean = self._executor.mean_duration
         if mean <= 0.0 or (busy >= slots and time.monotonic() - self._executor.last_end > HORIZON):
             return 0  # nobody knows yet how long the tasks are, or those of the moment are long
-        return min(MAX_SURPLUS, int(slots * HORIZON / mean))
+        at_once = slots if mean >= SHORT else 1  # short ones run one after the other, as good as
+        return min(MAX_SURPLUS, int(at_once * HORIZON / mean))
 
     # -- what is held -------------------------------------------------------------------------------------------------------
 
