@@ -36,7 +36,7 @@ class Peer:
     too, but its worker moves one delayed task at each look, every 500 ms: 10,000 of them would take it more than an hour."""
     is_go: bool = False
     is_yardstick: bool = False
-    """No task queue: it is only drained, to see how fast the machine is, and it is nobody's competitor."""
+    """No task queue: it is filled and drained, to see how fast the machine is, and it is nobody's competitor."""
 
     @property
     def is_python_peer(self) -> bool:

@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import Any
 
 from benchmarks import work
-from benchmarks.ideas import leave_out
 from machinery import Server, chord, group
 
 IS_ASYNC = False
@@ -15,6 +14,8 @@ BATCH = 1000
 """Tasks sent in one call."""
 
 if work.WITHOUT:
+    from benchmarks.ideas import leave_out
+
     leave_out(work.WITHOUT)
 server = Server.from_url(work.URL)
 add: Any = server.task(name="add")(work.add_async if work.IS_ASYNC else work.add)
