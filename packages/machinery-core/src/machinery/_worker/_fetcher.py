@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from machinery._retry import Backoff
 from machinery._states import State, TaskState
 from machinery._worker._debts import Debts
-from machinery._worker._executor import SHORT
 from machinery._worker._growing_delays import GrowingDelays
 from machinery._worker._patience import GivenUp, Patience
 from machinery._worker._run import Run
@@ -30,9 +29,8 @@ if TYPE_CHECKING:
 
 HORIZON = 0.05
 """Seconds: beyond its free slots a worker holds only what it expects to start within this."""
-MAX_SURPLUS = 1000
-"""The largest surplus, however short the tasks are. While it runs, what comes next is on its way, and what ended is settled: it
-has to last for some round trips to the service. When the worker is killed, all that it held is delivered again."""
+MAX_SURPLUS = 400
+"""The largest surplus, however short the tasks are."""
 RECEIVE_TIMEOUT = 5.0
 """Seconds that one `receive` waits at most."""
 LATER = timedelta(seconds=10)
@@ -179,8 +177,7 @@ class Fetcher:
         mean = self._executor.mean_duration
         if mean <= 0.0 or (busy >= slots and time.monotonic() - self._executor.last_end > HORIZON):
             return 0  # nobody knows yet how long the tasks are, or those of the moment are long
-        at_once = slots if mean >= SHORT else 1  # short ones run one after the other, as good as
-        return min(MAX_SURPLUS, int(at_once * HORIZON / mean))
+        return min(MAX_SURPLUS, int(slots * HORIZON / mean))
 
     # -- what is held -------------------------------------------------------------------------------------------------------
 
