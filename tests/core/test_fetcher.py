@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from machinery import Config, Server, Signature, State, TaskState
-from machinery._worker._fetcher import MAX_SURPLUS
+from machinery._worker._fetcher import GROWTH, MAX_SURPLUS
 from machinery._worker._run import Outcome, Run
 from machinery._worker._sorter import FIRST_UNKNOWN_DELAY, LONGEST_UNKNOWN_DELAY
 from machinery.abc import Message
@@ -37,6 +37,12 @@ def test_as_many_are_asked_for_as_there_are_free_slots_while_nobody_knows_how_lo
 def test_the_surplus_is_what_can_be_started_within_the_horizon(parts: Parts, mean: float, surplus: int) -> None:
     parts.executor.mean_duration = mean
     assert parts.fetcher._wanted() == 4 + surplus
+
+
+def test_the_surplus_grows_with_what_came_last(parts: Parts) -> None:
+    parts.executor.mean_duration = 1e-6
+    parts.fetcher._last_count = 3
+    assert parts.fetcher._wanted() == 4 + (4 + GROWTH * 3)
 
 
 def test_nothing_beyond_the_slots_is_asked_for_while_all_are_busy_with_long_tasks(

@@ -31,6 +31,9 @@ HORIZON = 0.05
 """Seconds: beyond its free slots a worker holds only what it expects to start within this."""
 MAX_SURPLUS = 400
 """The largest surplus, however short the tasks are."""
+GROWTH = 4
+"""How many times as much as came last the surplus may be: who has just begun neither takes a whole burst from the other workers,
+nor sorts out hundreds of messages before it runs the second task."""
 RECEIVE_TIMEOUT = 5.0
 """Seconds that one `receive` waits at most."""
 LATER = timedelta(seconds=10)
@@ -82,6 +85,8 @@ class Fetcher:
             RECEIVE_TIMEOUT if self._lease is None else min(RECEIVE_TIMEOUT, self._lease.total_seconds() / 4)
         )
         self._by_uuid: dict[str, Run] = {}
+        self._last_count = MAX_SURPLUS
+        """How many messages came last; before the first, the surplus is as small as what is known of the tasks."""
         self._later = GrowingDelays(2.0, LONGEST_LATER)
         self._stopping = threading.Event()
         self._sorter = Sorter(
@@ -144,6 +149,7 @@ class Fetcher:
         begin = time.monotonic()
         deliveries = self.consumer.receive(limit, self._receive_timeout)
         now = self.last_look = time.monotonic()
+        self._last_count = len(deliveries)
         if not deliveries:
             return
         if not self.held:  # else what is held already has less time left than these; the keeper renews all
@@ -177,7 +183,7 @@ class Fetcher:
         mean = self._executor.mean_duration
         if mean <= 0.0 or (busy >= slots and time.monotonic() - self._executor.last_end > HORIZON):
             return 0  # nobody knows yet how long the tasks are, or those of the moment are long
-        return min(MAX_SURPLUS, int(slots * HORIZON / mean))
+        return min(MAX_SURPLUS, slots + GROWTH * self._last_count, int(slots * HORIZON / mean))
 
     # -- what is held -------------------------------------------------------------------------------------------------------
 
