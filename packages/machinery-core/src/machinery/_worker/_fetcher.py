@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 HORIZON = 0.05
 """Seconds: beyond its free slots a worker holds only what it expects to start within this."""
-MAX_SURPLUS = 400
-"""The largest surplus, however short the tasks are."""
+MAX_SURPLUS = 1000
+"""The largest surplus, however short the tasks are: with 2 ms more to the service, 400 were run before the next had come."""
 GROWTH = 4
 """How many times as much as came last the surplus may be: who has just begun neither takes a whole burst from the other workers,
 nor sorts out hundreds of messages before it runs the second task."""
