@@ -6,9 +6,9 @@ from collections.abc import Generator
 
 import pytest
 
-from tests.services.fixtures import redis_database, redis_server, redis_url
+from tests.services.fixtures import amqp_url, rabbit_server, redis_database, redis_server, redis_url
 
-__all__ = ["redis_database", "redis_server", "redis_url"]
+__all__ = ["amqp_url", "rabbit_server", "redis_database", "redis_server", "redis_url"]
 
 
 @pytest.hookimpl(wrapper=True)

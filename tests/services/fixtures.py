@@ -51,3 +51,23 @@ def redis_server(tmp_path: Path) -> Iterator[object]:
         missing("redis", str(reason))
     with server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def amqp_url() -> Iterator[str]:
+    """A RabbitMQ node for the whole run. It has a place for others: name queues, exchanges and binding keys uniquely."""
+    rabbitmq = pytest.importorskip("tests.services.rabbitmq", reason="needs the pika package", exc_type=ImportError)
+    with obtained("amqp", rabbitmq.SOURCES) as url:
+        yield url
+
+
+@pytest.fixture
+def rabbit_server(tmp_path: Path) -> Iterator[object]:
+    """A RabbitMQ node of the test's own (`RabbitServer`), to be killed and restarted."""
+    rabbitmq = pytest.importorskip("tests.services.rabbitmq", reason="needs the pika package", exc_type=ImportError)
+    try:
+        server = rabbitmq.RabbitServer(tmp_path / "rabbitmq")
+    except Unobtainable as reason:
+        missing("amqp", str(reason))
+    with server:
+        yield server

@@ -1,1 +1,6 @@
-"""RabbitMQ for Machinery: broker and result backend. Planned: nothing here works yet."""
+"""RabbitMQ for Machinery: broker and result backend."""
+
+from machinery_broker_amqp._broker import AmqpBroker
+from machinery_broker_amqp._options import AmqpOptions
+
+__all__ = ["AmqpBroker", "AmqpOptions"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -34,3 +35,11 @@ def expiry_of(headers: Mapping[str, Any] | None) -> datetime | None:
         return decode_time(text)
     except DecodeError:
         return None
+
+
+def as_text(headers: Mapping[str, Any]) -> dict[str, Any]:
+    """The headers with text and flags only: other values are written as in JSON."""
+    return {
+        key: value if isinstance(value, str | bool) else json.dumps(value, default=str)
+        for key, value in headers.items()
+    }

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from machinery._headers import as_text
 from machinery._signatures import Signature, check_texts, new_task_uuid, raw_signature
 from machinery._states import GroupMeta, State, TaskState
 from machinery.abc import Backend, Broker, Message
@@ -164,12 +165,22 @@ class Sender:
                 eta = None
             elif longest is not None:
                 eta = min(eta, now + longest)
-        queue = signature.routing_key
-        body = signature if self._capabilities.routing_key_in_body else signature.with_(routing_key="")
+        queue, body = self._addressed(signature)
+        if self._capabilities.headers_are_text:
+            body = _with_text_headers(body)
         return Message(
             encode_signature(body), queue, eta, signature.priority, signature.broker_message_group_id, signature.uuid,
-            signature.headers,
+            body.headers,
         )  # fmt: skip
+
+    def _addressed(self, signature: Signature) -> tuple[str, Signature]:
+        """The queue, and the signature with what Go writes for it (protocol §1.5)."""
+        queue, key = signature.routing_key, self._capabilities.default_routing_key
+        if not self._capabilities.routing_key_in_body:
+            return queue, signature.with_(routing_key="")
+        if key and queue in (self.config.default_queue, key):
+            return self.config.default_queue, signature if queue == key else signature.with_(routing_key=key)
+        return queue, signature
 
 
 def _pending(prepared: Sequence[Signature], now: datetime) -> list[TaskState]:
@@ -186,3 +197,21 @@ def _refuse_what_harms_go(signature: Signature) -> None:
     for nested in (*signature.on_success, *signature.on_error, signature.chord_callback):
         if nested is not None:
             _refuse_what_harms_go(nested)
+
+
+def _with_text_headers(signature: Signature) -> Signature:
+    """The signature, and all that follows it, with headers that Go's AMQP broker can publish (protocol §10, 14)."""
+    s = signature
+    if not (s.headers or s.on_success or s.on_error or s.chord_callback):
+        return s
+    changes: dict[str, Any] = {}
+    if s.headers and not all(isinstance(value, str | bool) for value in s.headers.values()):
+        changes["headers"] = as_text(s.headers)
+    for field in ("on_success", "on_error"):
+        nested = getattr(s, field)
+        plain = tuple(map(_with_text_headers, nested))
+        if any(one is not other for one, other in zip(nested, plain, strict=True)):
+            changes[field] = plain
+    if s.chord_callback is not None and (callback := _with_text_headers(s.chord_callback)) is not s.chord_callback:
+        changes["chord_callback"] = callback
+    return s.with_(**changes) if changes else s

@@ -130,6 +130,10 @@ class BrokerCapabilities:
     """`Consumer.reject` keeps the message and `Broker.dead` lists it; else these raise `Unsupported`."""
     routing_key_in_body: bool = True
     """Go writes its queue's name into the body on this broker (protocol §1.5)."""
+    default_routing_key: str = ""
+    """What Go writes instead of the default queue's name (AMQP's binding key); empty: the name."""
+    headers_are_text: bool = False
+    """Headers travel beside the body too, where Go's workers can send on only text and flags: others are made text."""
     max_message_size: int | None = None
     """Bytes of body; a larger one is `MessageTooLarge`."""
     redelivers_dead_consumers: bool = True

@@ -87,6 +87,8 @@ class Fetcher:
         self._by_uuid: dict[str, Run] = {}
         self._last_count = MAX_SURPLUS
         """How many messages came last; before the first, the surplus is as small as what is known of the tasks."""
+        self._capacity = 0
+        """What the consumer was told last to keep to."""
         self._later = GrowingDelays(2.0, LONGEST_LATER)
         self._stopping = threading.Event()
         self._sorter = Sorter(
@@ -172,10 +174,18 @@ class Fetcher:
         executor = self._executor
         slots = executor.slots
         busy = executor.busy
-        free = slots + self._surplus(slots, busy) - busy - self._settler.backlog
+        capacity = slots + self._surplus(slots, busy)
+        self._resize(capacity)
+        free = capacity - busy - self._settler.backlog
         if 0 < free < slots // 2 and executor.ready:
             return 0  # enough waits to be started: a fuller batch will be fetched in a moment
         return free
+
+    def _resize(self, capacity: int) -> None:
+        """Have a service that pushes keep to ``capacity``: at once when it is a good deal less, or more by half."""
+        if capacity >= 1.5 * self._capacity or capacity <= self._capacity / 2:
+            self._capacity = capacity
+            self.consumer.resize(capacity)
 
     def _surplus(self, slots: int, busy: int) -> int:
         if self._patience.struggling:

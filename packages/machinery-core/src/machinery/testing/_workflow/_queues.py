@@ -105,6 +105,7 @@ class Queues:
             others = server.send_tasks([quick.signature() for _ in range(20)])
             worker.quit()
             leave.set()
+            assert worker.join(PATIENCE)  # before the block's end quits a second time, which would not wait for it
         assert first.get(timeout=PATIENCE) == "done"
         with server.new_worker("contract", 1):
             assert [other.get(timeout=PATIENCE) for other in others] == ["done too"] * 20

@@ -1,0 +1,64 @@
+"""Sends on what has longer to wait than RabbitMQ can keep it at a time (`_ladder.ONWARDS`)."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from machinery.abc import Message
+from machinery_broker_amqp._ladder import ONWARDS
+from machinery_broker_amqp._looking import Held
+from machinery_broker_amqp._names import ETA, QUEUE
+from machinery_broker_amqp._publishing import own_headers
+
+if TYPE_CHECKING:
+    from machinery_broker_amqp._link import Link
+    from machinery_broker_amqp._publishing import Publisher
+    from machinery_broker_amqp._session import Got
+
+EVERY = 60.0
+"""Seconds between two looks."""
+_AT_ONCE = 100
+
+
+class Forwarding:
+    """The forwarding of one broker, for the keepers of its consumers."""
+
+    def __init__(self, link: Link, publisher: Publisher) -> None:
+        self._link = link
+        self._publisher = publisher
+        self._next = 0.0
+
+    def run(self) -> float:
+        """Send on what is there. Returns in how many seconds to do so again. Raises `BrokerUnavailable`."""
+        now = time.monotonic()
+        if now < self._next:
+            return self._next - now
+        self._next = now + EVERY
+        while self._forward():
+            pass
+        return EVERY
+
+    def _forward(self) -> bool:
+        held = Held(ONWARDS, _AT_ONCE)
+        try:
+            self._link.call(held.fetch)
+            if not held.messages:
+                return False
+            self._publisher.publish([_to_message(got) for got in held.messages])
+            self._link.call(held.delete)
+        finally:
+            self._link.post(held.close)
+        return True
+
+
+def _to_message(got: Got) -> Message:
+    headers = got.properties.headers or {}
+    try:
+        eta = datetime.fromisoformat(str(headers.get(ETA, "")))
+    except ValueError:
+        eta = datetime.now(UTC)
+    return Message(
+        got.body, str(headers.get(QUEUE, "")), eta, got.properties.priority or 0, headers=own_headers(got.properties)
+    )

@@ -1,0 +1,120 @@
+"""Looking into queues and putting everything back: messages are fetched, kept from others for that moment, and requeued.
+
+RabbitMQ puts what is requeued where it was. It marks it as redelivered, which makes a worker look at its record before it runs.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import pika
+
+from machinery_broker_amqp._errors import NOT_FOUND, Lost
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from machinery_broker_amqp._session import Channel, Got, Session
+
+
+async def look(session: Session, queue: str, limit: int, keep: Callable[[Got], bool] | None = None) -> list[Got]:
+    """Up to ``limit`` messages of ``queue``, oldest first, all of them put back; none where there is no such queue.
+
+    ``keep``: which of them count.
+    """
+    held = Held(queue, limit, keep)
+    try:
+        await held.fetch(session)
+    finally:
+        held.close()
+    return held.messages
+
+
+async def take(session: Session, queues: Iterable[str], chosen: Callable[[Got], bool], limit: int | None = None) -> int:
+    """Delete the ``chosen`` messages of ``queues``; returns how many. All are held at once, so that none slips by."""
+    taken = 0
+    looked_at: list[Held] = []
+    try:
+        for queue in queues:
+            held = Held(queue, sys.maxsize if limit is None else limit - taken, chosen)
+            looked_at.append(held)
+            await held.fetch(session)
+            await held.delete(session)
+            taken += len(held.messages)
+            if taken == limit:
+                break
+    finally:
+        for held in looked_at:
+            held.close()
+    return taken
+
+
+async def count(session: Session, queue: str) -> int:
+    """How many messages wait in ``queue``; 0 where there is no such queue."""
+    channel = await session.channel()
+    try:
+        return await channel.count(queue) or 0
+    finally:
+        channel.close()
+
+
+async def purge(session: Session, queue: str) -> int:
+    """Delete what waits in ``queue``; returns how many that were."""
+    channel = await session.channel()
+    try:
+        frame = await channel.ask(channel.raw.queue_purge, queue)
+    except pika.exceptions.ChannelClosedByBroker as error:
+        if error.reply_code != NOT_FOUND:
+            raise
+        return 0
+    finally:
+        channel.close()
+    return int(frame.method.message_count)
+
+
+class Held:
+    """Messages of one queue that are kept from others while copies of them are sent elsewhere.
+
+    `fetch`, `delete` and `close` run on the loop; what was not deleted goes back.
+    """
+
+    def __init__(self, queue: str, limit: int, chosen: Callable[[Got], bool] | None = None) -> None:
+        self.messages: list[Got] = []
+        """The chosen ones."""
+        self._queue = queue
+        self._limit = limit
+        self._chosen = chosen
+        self._channel: Channel | None = None
+        self._tags: dict[int, None] = {}
+
+    async def fetch(self, session: Session) -> None:
+        """Hold messages until ``limit`` were chosen; none where there is no such queue. Raises pika's errors."""
+        channel = self._channel = await session.channel()
+        try:
+            while len(self.messages) < self._limit and (got := await channel.get(self._queue)) is not None:
+                self._tags[got.tag] = None
+                if self._chosen is None or self._chosen(got):
+                    self.messages.append(got)
+        except pika.exceptions.ChannelClosedByBroker as error:
+            if error.reply_code != NOT_FOUND:
+                raise
+
+    async def delete(self, _: Session) -> None:
+        """What was chosen is no longer needed. Raises pika's errors."""
+        if not self.messages:
+            return
+        channel = self._channel
+        if channel is None or channel.reason is not None:
+            raise (channel.reason if channel else None) or Lost("the messages are no longer held")
+        for got in self.messages:
+            channel.raw.basic_ack(got.tag)
+            del self._tags[got.tag]
+
+    def close(self) -> None:
+        """Let go: what was not deleted goes back, one after the other, so that it keeps its order in quorum queues too."""
+        channel = self._channel
+        if channel is not None and channel.reason is None:
+            for tag in self._tags:
+                channel.raw.basic_nack(tag, requeue=True)
+            channel.close()

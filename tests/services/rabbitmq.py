@@ -1,0 +1,190 @@
+"""RabbitMQ: a node of a test's own, and the three places the shared one may come from."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
+
+from tests.services.chain import Source, Unobtainable, check_docker, from_environment
+from tests.services.processes import ServerProcess, free_port
+
+IMAGE = "rabbitmq:3"
+FOLDERS = ("/usr/lib/rabbitmq/bin",)
+"""Where packages put the programs. What Debian has in ``/usr/sbin`` changes user and folder first."""
+PATIENCE = 90.0
+"""Seconds that a node may take to start on a busy machine."""
+_FIRST_BYTES = b"AMQP\x00\x00\x09\x01"
+
+
+def program(name: str) -> str:
+    """The path of ``rabbitmq-server`` or ``rabbitmqctl``. Raises `Unobtainable`."""
+    for folder in FOLDERS:
+        if (Path(folder) / name).is_file():
+            return str(Path(folder) / name)
+    if (found := shutil.which(name)) is not None and not found.startswith("/usr/sbin/"):
+        return found
+    raise Unobtainable(f"there is no {name}")
+
+
+def answers(port: int) -> bool:
+    """Whether an AMQP 0-9-1 server answers on ``port`` of this machine now."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), 1) as probe:
+            probe.settimeout(2)
+            probe.sendall(_FIRST_BYTES)
+            return probe.recv(1) == b"\x01"  # a method frame: connection.start
+    except OSError:
+        return False
+
+
+class RabbitServer:
+    """A node of a test's own, to be stopped, killed and restarted. Its ports, its folder and what is durable stay the same.
+
+    ``settings`` are lines of ``rabbitmq.conf``.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, str] | None = None) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.port = free_port()
+        self.url = f"amqp://guest:guest@127.0.0.1:{self.port}/"
+        self.folder = folder
+        conf = {
+            "listeners.tcp.local": f"127.0.0.1:{self.port}",
+            "disk_free_limit.absolute": "50MB",
+            "vm_memory_high_watermark.absolute": "512MB",
+            "log.console": "true",
+            "log.console.level": "warning",
+            "log.file": "false",
+            **(settings or {}),
+        }
+        (folder / "rabbitmq.conf").write_text("".join(f"{key} = {value}\n" for key, value in conf.items()))
+        (folder / "rabbitmq-env.conf").write_text("")
+        (folder / "enabled_plugins").write_text("[].")
+        self._environment = {
+            "PATH": os.environ.get("PATH", ""),
+            "HOME": str(folder),
+            "LANG": "C.UTF-8",
+            "RABBITMQ_NODENAME": f"n{self.port}@localhost",
+            "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq"),
+            "RABBITMQ_CONF_ENV_FILE": str(folder / "rabbitmq-env.conf"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "enabled_plugins"),
+            "RABBITMQ_MNESIA_BASE": str(folder / "mnesia"),
+            "RABBITMQ_LOG_BASE": str(folder / "log"),
+            "RABBITMQ_PID_FILE": str(folder / "pid"),
+            "RABBITMQ_DIST_PORT": str(free_port()),
+            "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODE_PORT": str(self.port),
+            "ERL_EPMD_PORT": str(free_port()),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": (
+                "+sbwt none +sbwtdcpu none +sbwtdio none -kernel inet_dist_use_interface {127,0,0,1}"
+            ),
+        }
+        # Through env(1), since a node is told everything by its environment.
+        command = ["env", "-i", *[f"{key}={value}" for key, value in self._environment.items()]]
+        self._process = ServerProcess([*command, program("rabbitmq-server")], folder, lambda: answers(self.port))
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+        self._end_port_mapper()
+
+    @property
+    def is_running(self) -> bool:
+        return self._process.is_running
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        self._process.start(PATIENCE)
+
+    def stop(self) -> None:
+        """SIGTERM, as an operator would."""
+        self._process.stop()
+
+    def kill(self) -> None:
+        """SIGKILL, as the kernel would."""
+        self._process.kill()
+
+    def restart(self, *, kill: bool = False) -> None:
+        """Down and up again."""
+        if kill:
+            self.kill()
+        else:
+            self.stop()
+        self.start()
+
+    def control(self, *arguments: str) -> str:
+        """What ``rabbitmqctl`` says."""
+        return subprocess.run(
+            [program("rabbitmqctl"), *arguments],
+            env=self._environment,
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            stdin=subprocess.DEVNULL,
+        ).stdout
+
+    def close_all_connections(self) -> None:
+        """Cut every client off, as an operator can."""
+        self.control("close_all_connections", "a test wants it")
+
+    def _end_port_mapper(self) -> None:
+        """End the node's own epmd, which the node starts and leaves behind."""
+        ours = f"ERL_EPMD_PORT={self._environment['ERL_EPMD_PORT']}".encode()
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if b"epmd" in (process / "cmdline").read_bytes() and ours in (process / "environ").read_bytes():
+                    os.kill(int(process.name), signal.SIGTERM)
+
+
+@contextmanager
+def from_container() -> Iterator[str]:
+    """A RabbitMQ in a container of its own."""
+    check_docker()
+    os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")  # the container is stopped here, by its id
+    from testcontainers.core.container import DockerContainer  # noqa: PLC0415 - only where there is an engine
+
+    container = DockerContainer(IMAGE).with_exposed_ports(5672)
+    try:
+        container.start()
+    except Exception as error:
+        raise Unobtainable(f"the image {IMAGE} does not start ({type(error).__name__}: {error})") from error
+    try:
+        host, port = container.get_container_host_ip(), int(container.get_exposed_port(5672))
+        deadline = time.monotonic() + PATIENCE
+        while not answers(port):
+            if time.monotonic() > deadline:
+                raise Unobtainable(f"the image {IMAGE} does not answer within {PATIENCE:.0f} s")
+            time.sleep(0.1)
+        yield f"amqp://guest:guest@{host}:{port}/"
+    finally:
+        container.stop()
+
+
+@contextmanager
+def from_program() -> Iterator[str]:
+    """A local node on a free port."""
+    program("rabbitmq-server")
+    with tempfile.TemporaryDirectory(prefix="machinery-rabbitmq-") as folder, RabbitServer(Path(folder)) as server:
+        yield server.url
+
+
+SOURCES: dict[str, Source] = {
+    "environment": lambda: from_environment("AMQP_URL", "amqp"),
+    "testcontainers": from_container,
+    "program": from_program,
+}
