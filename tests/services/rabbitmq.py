@@ -50,10 +50,11 @@ def answers(port: int) -> bool:
 class RabbitServer:
     """A node of a test's own, to be stopped, killed and restarted. Its ports, its folder and what is durable stay the same.
 
-    ``settings`` are lines of ``rabbitmq.conf``.
+    ``settings`` are lines of ``rabbitmq.conf``; ``advanced`` are Erlang terms for the application ``rabbit``, for what has no
+    such line.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, str] | None = None, advanced: str = "") -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
         self.url = f"amqp://guest:guest@127.0.0.1:{self.port}/"
@@ -61,13 +62,14 @@ class RabbitServer:
         conf = {
             "listeners.tcp.local": f"127.0.0.1:{self.port}",
             "disk_free_limit.absolute": "50MB",
-            "vm_memory_high_watermark.absolute": "512MB",
+            "vm_memory_high_watermark.absolute": "1GB",
             "log.console": "true",
             "log.console.level": "warning",
             "log.file": "false",
             **(settings or {}),
         }
         (folder / "rabbitmq.conf").write_text("".join(f"{key} = {value}\n" for key, value in conf.items()))
+        (folder / "advanced.config").write_text(f"[{{rabbit, [{advanced}]}}].")
         (folder / "rabbitmq-env.conf").write_text("")
         (folder / "enabled_plugins").write_text("[].")
         self._environment = {
@@ -76,6 +78,7 @@ class RabbitServer:
             "LANG": "C.UTF-8",
             "RABBITMQ_NODENAME": f"n{self.port}@localhost",
             "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq"),
+            "RABBITMQ_ADVANCED_CONFIG_FILE": str(folder / "advanced.config"),
             "RABBITMQ_CONF_ENV_FILE": str(folder / "rabbitmq-env.conf"),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "enabled_plugins"),
             "RABBITMQ_MNESIA_BASE": str(folder / "mnesia"),

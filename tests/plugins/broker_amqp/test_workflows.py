@@ -17,3 +17,10 @@ class TestWithResultsInRedis(WorkflowContract):
         where = {"broker": amqp_url, "result_backend": redis_database, "lock": redis_database}
         with Server.from_config(config.with_(**where)) as server:
             yield server
+
+
+class TestWithResultsInRabbitMQ(WorkflowContract):
+    @pytest.fixture
+    def server(self, amqp_url: str, config: Config) -> Iterator[Server]:
+        with Server.from_config(config.with_(broker=amqp_url)) as server:
+            yield server

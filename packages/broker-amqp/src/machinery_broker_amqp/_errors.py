@@ -21,13 +21,14 @@ import ssl
 from typing import TYPE_CHECKING
 
 from pika import exceptions as driver
+from pika.adapters.utils.connection_workflow import AMQPConnectorException
 
 from machinery.errors import ConfigError, MachineryError, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-DRIVER_ERRORS = (driver.AMQPError, OSError, TimeoutError)
+DRIVER_ERRORS = (driver.AMQPError, AMQPConnectorException, OSError, TimeoutError)
 """All that pika may raise, its own and the system's."""
 
 NOT_FOUND = 404
@@ -90,16 +91,17 @@ def _different(text: str, unavailable: type[Unavailable], address: str) -> Machi
         what, kind, name = found["what"], found["kind"], found["name"]
         return ConfigError(
             f"RabbitMQ at {address} has a {kind} {name!r} whose {what} is {theirs}, where we declare {ours}; "
-            f"{_remedy(what, kind, found['theirs'])}, or delete the {kind} when it is empty ({text})"
+            f"{_remedy(what, kind, name, found['theirs'])}, or delete the {kind} when it is empty ({text})"
         )
     return ConfigError(f"RabbitMQ at {address} refuses it: {text} (code {DIFFERENT})")
 
 
-def _remedy(what: str, kind: str, theirs: str) -> str:
+def _remedy(what: str, kind: str, name: str, theirs: str) -> str:
     if kind == "exchange":
         return "set amqp.exchange_type to what it is, or amqp.exchange to another name"
     if what in {"x-message-ttl", "x-expires"}:
-        return "set results_expire_in to the same for all who share the results"
+        setting = "group_expire_in" if name.startswith("machinery.") else "results_expire_in"
+        return f"set {setting} to the same for all who share the results"
     value = _VALUE.search(theirs)
     if what.startswith("x-"):
         return (

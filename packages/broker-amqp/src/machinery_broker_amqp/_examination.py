@@ -42,7 +42,7 @@ def examine(link: Link, topology: Topology) -> list[Finding]:
         findings.append(
             Finding(
                 "warning",
-                "quorum queues count all deliveries, tasks that are handed back included, and RabbitMQ 4 drops messages after 20; "
+                "quorum queues count all deliveries, handed back ones included, and RabbitMQ 4 drops a message after 20; "
                 "set x-delivery-limit to -1 in amqp.queue_declare_args there (crashes are counted by the workers)",
             )
         )

@@ -33,3 +33,8 @@ def check_queue(queue: str) -> str:
     if queue.startswith("amq."):
         raise ConfigError(f"the queue {queue!r} cannot be: names that begin with amq. are RabbitMQ's own")
     return queue
+
+
+def record_lock(uuid: str) -> str:
+    """What one process holds while it writes the first record of a task."""
+    return f"machinery.lock.{uuid}"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pika
 
 from machinery.errors import BrokerUnavailable, ConfigError, MessageTooLarge, PublishError, Unavailable
-from machinery_broker_amqp._errors import DRIVER_ERRORS, Lost, largest_message
+from machinery_broker_amqp._errors import DRIVER_ERRORS, NOT_FOUND, Lost, code_of, largest_message
 from machinery_broker_amqp._ladder import DELAYED, POSTPONED
 from machinery_broker_amqp._names import ETA, HEADER, LONGEST_NAME, QUEUE, check_queue
 
@@ -261,6 +261,11 @@ class Publisher:
                 # RabbitMQ gave up the channel for one that is too large: the others go again, without it.
                 self._largest = min(self._largest, limit)
                 parcels = {position: parcels[position] for position in batch.unconfirmed}
+                continue
+            if batch.error is not None and not is_last and code_of(batch.error) == NOT_FOUND:
+                # Somebody has deleted an exchange: what RabbitMQ said nothing of goes again, once all is declared anew.
+                self._link.call(_forget_declared)
+                parcels = {position: parcels[position] for position in (*batch.unconfirmed, *batch.returned)}
                 continue
             if batch.error is not None:
                 error = self._link.translated(batch.error)

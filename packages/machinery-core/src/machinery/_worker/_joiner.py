@@ -79,7 +79,7 @@ class Joiner:
             # No count, or none that can be trusted: Go made the group, its workers run members too, or who counted has died.
             elif verdict is None and (not is_known or self._is_fleet_mixed() or not replayed.isdisjoint(members)):
                 verdict = self.verdicts.look(group_uuid, likely=False)
-            if verdict is None:
+            if verdict is None or _is_partial(verdict, members[0].signature.group_task_count):
                 return None
             for run in _claimants(members):
                 if self.claim(group_uuid, run.signature.uuid):
@@ -135,6 +135,11 @@ class Joiner:
                 self._hooks.logger.error("the chord of %s has failed: %s", callback.uuid, error)
                 return run, Conclusion(group_uuid, tuple(after_failure(callback, str(error))))
         return None
+
+
+def _is_partial(verdict: Verdict, size: int) -> bool:
+    """Whether the store knows only some of a group's members: of one that Go has made in RabbitMQ, those that have ended."""
+    return not verdict.failure and len(verdict.members) < size
 
 
 def _failed_among(members: Sequence[Run]) -> Verdict | None:
