@@ -54,6 +54,8 @@ class AmqpConsumer(Consumer):
         """What was given out and is not settled, by its tag; oldest first."""
         self._lender: Subscription | None = None
         """By whom these were pushed."""
+        self._unsettled: set[int] = set()
+        """The tags that were taken back from those who had them, and whose fate RabbitMQ has not been told yet."""
         self._is_stopped = False
 
     # -- receiving ----------------------------------------------------------------------------------------------------------
@@ -107,6 +109,7 @@ class AmqpConsumer(Consumer):
             if self._lender is not subscription:
                 self._lender = subscription
                 self._loans = {}
+                self._unsettled = set()
             for delivery in received:
                 self._loans[delivery.handle.tag] = delivery
 
@@ -115,7 +118,7 @@ class AmqpConsumer(Consumer):
         self._limit = max(1, limit)
         subscription = self._subscription
         if subscription is not None and self._prefetch_count is None and subscription.total not in {None, self._limit}:
-            self._link.post(_change, subscription, self._limit)
+            self._link.post(_in_background, subscription.allow, self._limit)
 
     def _subscribed(self, limit: int) -> Subscription:
         subscription = self._subscription
@@ -145,7 +148,12 @@ class AmqpConsumer(Consumer):
     async def _subscribe(self, session: Session, total: int) -> Subscription:
         await self._topology.declare(session, [self._queue])
         subscription = Subscription(session, await session.channel(), self._queue, self._inbox)
-        await subscription.allow(total)
+        try:
+            await subscription.allow(total)
+        except BaseException:
+            session.declared.clear()  # it may have been deleted; the next attempt declares it anew
+            subscription.channel.close()
+            raise
         return subscription
 
     # -- settling -----------------------------------------------------------------------------------------------------------
@@ -156,8 +164,8 @@ class AmqpConsumer(Consumer):
         if ours:
             tags = sorted(delivery.handle.tag for delivery in ours)
             with self._guard:
-                oldest = next(iter(self._loans), None)
-            through = [tag for tag in tags if oldest is None or tag < oldest]
+                oldest = min(next(iter(self._loans), tags[-1] + 1), *self._unsettled, tags[-1] + 1)
+            through = [tag for tag in tags if tag < oldest]
             commands = [("ack", through[-1], True)] if through else []
             commands += [("ack", tag, False) for tag in tags[len(through) :]]
             self._settle(ours, commands)
@@ -165,12 +173,16 @@ class AmqpConsumer(Consumer):
 
     def nack(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         """Give back, each to its old place in the queue."""
-        ours, lost = self._take_back(deliveries)
+        ours, lost = self._take_back(deliveries, for_a_while=True)
         if ours:
             subscription: Subscription = ours[0].handle.subscription
             subscription.total = None  # so that a `receive` from now on asks for more, after this
-            self._link.post(_give_back, subscription, sorted(delivery.handle.tag for delivery in ours))
+            self._link.post(_in_background, self._give_back, subscription, ours)
         return lost
+
+    async def _give_back(self, subscription: Subscription, ours: Sequence[Delivery]) -> None:
+        await subscription.give_back(sorted(delivery.handle.tag for delivery in ours))
+        self._note_settled(ours)
 
     def postpone(self, deliveries: Sequence[Delivery], delay: timedelta) -> list[Delivery]:
         """Send copies up the ladder, then let go of the originals."""
@@ -190,7 +202,7 @@ class AmqpConsumer(Consumer):
         return self._forwarding.run()
 
     def _replace(self, deliveries: Sequence[Delivery], replace: Callable[[list[Content]], None]) -> list[Delivery]:
-        ours, lost = self._take_back(deliveries)
+        ours, lost = self._take_back(deliveries, for_a_while=True)
         if ours:
             try:
                 replace([(delivery.body, delivery.handle.properties) for delivery in ours])
@@ -198,10 +210,16 @@ class AmqpConsumer(Consumer):
                 self._lend_again(ours)
                 raise
             self._settle(ours, [("ack", delivery.handle.tag, False) for delivery in ours])
+            self._note_settled(ours)
         return lost
 
-    def _take_back(self, deliveries: Sequence[Delivery]) -> tuple[list[Delivery], list[Delivery]]:
-        """Those that were on loan, and those that were not, or are so no more."""
+    def _take_back(
+        self, deliveries: Sequence[Delivery], *, for_a_while: bool = False
+    ) -> tuple[list[Delivery], list[Delivery]]:
+        """Those that were on loan, and those that were not, or are so no more.
+
+        ``for_a_while``: until `_note_settled`, nothing is acknowledged past them.
+        """
         self._link.check_open()
         ours: list[Delivery] = []
         lost: list[Delivery] = []
@@ -211,15 +229,24 @@ class AmqpConsumer(Consumer):
                 if loans.get(delivery.handle.tag) is delivery:
                     del loans[delivery.handle.tag]
                     ours.append(delivery)
+                    if for_a_while:
+                        self._unsettled.add(delivery.handle.tag)
                 else:
                     lost.append(delivery)
         return ours, lost
+
+    def _note_settled(self, deliveries: Sequence[Delivery]) -> None:
+        """RabbitMQ will hear of them before it hears of whatever is settled from now on."""
+        with self._guard:
+            if self._lender is deliveries[0].handle.subscription:
+                self._unsettled.difference_update(delivery.handle.tag for delivery in deliveries)
 
     def _lend_again(self, deliveries: Sequence[Delivery]) -> None:
         with self._guard:
             if self._lender is deliveries[0].handle.subscription:
                 again = {**self._loans, **{delivery.handle.tag: delivery for delivery in deliveries}}
                 self._loans = dict(sorted(again.items()))
+                self._unsettled.difference_update(delivery.handle.tag for delivery in deliveries)
 
     def _settle(self, ours: Sequence[Delivery], commands: Sequence[tuple[str, int, bool]]) -> None:
         self._link.post(ours[0].handle.subscription.settle, commands)
@@ -238,7 +265,7 @@ class AmqpConsumer(Consumer):
         self._inbox.put(None)
         subscription = self._subscription
         if subscription is not None and subscription.reason is None:
-            self._link.post(_halt, subscription)
+            self._link.post(_in_background, subscription.halt)
 
     def close(self) -> None:
         """Close the connection."""
@@ -248,21 +275,9 @@ class AmqpConsumer(Consumer):
         self._on_close(self)
 
 
-def _change(subscription: Subscription, total: int) -> None:
-    _in_background(subscription.allow(total))
-
-
-def _give_back(subscription: Subscription, tags: Sequence[int]) -> None:
-    _in_background(subscription.give_back(tags))
-
-
-def _halt(subscription: Subscription) -> None:
-    _in_background(subscription.halt())
-
-
-def _in_background(work: Coroutine[object, object, None]) -> None:
+def _in_background(work: Callable[..., Coroutine[object, object, None]], *arguments: object) -> None:
     """Do ``work`` on this loop. Where it fails, the channel is closed, which the next `receive` tells."""
-    task = asyncio.ensure_future(work)
+    task = asyncio.ensure_future(work(*arguments))
     _under_way.add(task)
     task.add_done_callback(_note)
 

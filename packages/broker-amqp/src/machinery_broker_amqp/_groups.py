@@ -17,6 +17,7 @@ None of them outlives the node, as the records do not.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -52,6 +53,9 @@ _SIGNATURE = "x-dead-letter-routing-key"
 """The argument that holds a claimant's name."""
 _LOOKS = 24
 """How often an empty queue of a group is looked at, about a second: all who end members read the same few messages."""
+_GO_READS = 5.0
+"""Seconds that a Go worker may take to read a group's states."""
+_BETWEEN_LOOKS = 0.05
 _SHARE = 10
 """Which part of a record's life is not worth a second writing."""
 _REMEMBERED = 200_000
@@ -106,6 +110,7 @@ class Groups:
         self._turns = Turns()
         self._group_of: OrderedDict[str, str] = OrderedDict()
         self._noted: dict[str, set[str]] = {}
+        self._told: dict[str, None] = {}
 
     # -- making and reading -------------------------------------------------------------------------------------------------
 
@@ -137,12 +142,22 @@ class Groups:
             return stored
         if closed := await self._peek(session, _closed_queue(uuid)):
             return _stored(closed[0], str((closed[0].properties.headers or {}).get(_CLAIMANT, "")))
-        if ended := await self._peek(session, uuid):
-            states = [decode_state(got.body) for got in ended]
-            self._records.remember(states)
-            members = tuple(dict.fromkeys(state.task_uuid for state in states))
-            return StoredGroup(GroupMeta(uuid, members), made_by_go=True)
-        raise _not_found(uuid)
+        states = [decode_state(got.body) for got in await self._counted_by_go(session, uuid)]
+        if not states and uuid not in self._told:
+            raise _not_found(uuid)
+        self._records.remember(states)
+        members = tuple(dict.fromkeys(state.task_uuid for state in states))
+        self._remember(uuid, members)
+        return StoredGroup(GroupMeta(uuid, members), made_by_go=True)
+
+    async def _counted_by_go(self, session: Session, group: str) -> list[Got]:
+        """The members' states in Go's queue; none while a Go worker reads them, nor after it has."""
+        try:
+            return await self._peek(session, group)
+        except pika.exceptions.ChannelClosedByBroker as error:
+            if error.reply_code != REFUSED:
+                raise
+            return []
 
     # -- ending -------------------------------------------------------------------------------------------------------------
 
@@ -162,6 +177,7 @@ class Groups:
             if pulse is None:
                 # Go made the group, or it has ended. Go counts by the states of its members.
                 if not await self._exists(session, _closed_queue(group)):
+                    self._told[group] = None
                     await all_of(self._tell_go(session, group, member) for member in dict.fromkeys(members))
                 return [0] * len(members)
             self._remember(group, members)
@@ -209,8 +225,9 @@ class Groups:
             self._group_of.move_to_end(member)
         while len(self._group_of) > _REMEMBERED:
             self._group_of.popitem(last=False)
-        while len(self._noted) > _REMEMBERED_GROUPS:
-            del self._noted[next(iter(self._noted))]
+        for groups in (self._noted, self._told):
+            while len(groups) > _REMEMBERED_GROUPS:
+                del groups[next(iter(groups))]
 
     async def _tell_go(self, session: Session, group: str, member: str) -> TaskState | None:
         """Add a member's record to those that Go's workers count. Returns it."""
@@ -229,47 +246,60 @@ class Groups:
                 return pulse.claimant == claimant
             if pulse is None and (closed := await self._peek(session, _closed_queue(group))):
                 return (closed[0].properties.headers or {}).get(_CLAIMANT) == claimant
-            callback = ""
-            if pulse is not None and (kept := await self._peek(session, _group_queue(group))):
-                stored = _stored(kept[0], "").callback
-                callback = stored.uuid if stored is not None else ""
-            won = await self._compete(session, group, claimant, callback, is_ours=pulse is not None)
+            if pulse is None and group not in self._told:
+                raise _not_found(group)
+            won = await self._compete(session, group, claimant, is_ours=pulse is not None)
             if won and pulse is not None:
                 async with self._workshop.bench(session) as bench:
                     await self._beat(bench, group, replace(pulse, claimant=claimant))
             return won
 
-    async def _compete(self, session: Session, group: str, claimant: str, callback: str, *, is_ours: bool) -> bool:
-        """Take away one of the states that Go's workers count, so that none of them sets the chord off, and sign for it."""
-        async with self._workshop.bench(session) as bench:
+    async def _compete(self, session: Session, group: str, claimant: str, *, is_ours: bool) -> bool:
+        """Do as a Go worker that sets a chord off, so that no other does: read the states that they count, alone; and sign."""
+        deadline = session.loop.time() + _GO_READS
+        while session.loop.time() < deadline:
+            channel = await session.channel()
             try:
-                token = await bench.channel.get(group)
+                await channel.ask(channel.raw.basic_qos, prefetch_count=1)
+                await channel.ask(channel.raw.basic_consume, group, _ignore, exclusive=True)
+                if not is_ours:
+                    await self._keep_gos(session, group, claimant)
+                return await self._sign(session, group, claimant)
             except pika.exceptions.ChannelClosedByBroker as error:
-                if error.reply_code == REFUSED:  # a Go worker is reading them all, for itself alone
-                    await self._sign(session, group, GO)
-                    return False
-                if error.reply_code != NOT_FOUND:
+                if error.reply_code == NOT_FOUND:
+                    return await self._come_late(session, group, claimant, is_ours=is_ours)
+                if error.reply_code != REFUSED:
                     raise
-                token = None
-                is_gone = True
-            else:
-                is_gone = False
-            if token is not None:
-                won = await self._sign(session, group, claimant)
-                (bench.drop if won else bench.let_go)([token])
-                return won
-        if not is_ours and is_gone:
-            raise _not_found(group)
-        # Nobody of ours has put a state there, or what was there has expired, or a Go worker has ended the chord already.
-        if (
-            is_gone
-            and callback
-            and await self._exists(session, callback)
-            and not await self._exists(session, _claim_queue(group))
-        ):
-            await self._sign(session, group, GO)
-            return False
+            finally:
+                channel.close()  # and with its last reader the queue goes
+            await asyncio.sleep(_BETWEEN_LOOKS)
+        await self._sign(session, group, GO)
+        return False
+
+    async def _come_late(self, session: Session, group: str, claimant: str, *, is_ours: bool) -> bool:
+        """Nobody counts any more: one of us has signed, a Go worker has set the chord off, or all has expired."""
+        if not is_ours or await self._exists(session, _claim_queue(group)):
+            return is_ours and await self._sign(session, group, claimant)
+        kept = await self._peek(session, _group_queue(group))
+        callback = _stored(kept[0], "").callback if kept else None
+        for pause in (
+            0.0,
+            _BETWEEN_LOOKS,
+            10 * _BETWEEN_LOOKS,
+        ):  # Go stores the callback's state soon after it has read
+            await asyncio.sleep(pause)
+            if callback is not None and await self._exists(session, callback.uuid):
+                await self._sign(session, group, GO)
+                return False
         return await self._sign(session, group, claimant)
+
+    async def _keep_gos(self, session: Session, group: str, claimant: str) -> None:
+        """Keep the members of a group that Go has made, for the one who has claimed its chord: the queue goes in a moment."""
+        members = [uuid for uuid, of in self._group_of.items() if of == group]
+        meta = GroupMeta(group, tuple(members), chord_triggered=True)
+        async with self._workshop.bench(session) as bench:
+            bench.raw.queue_declare(_closed_queue(group), arguments=self._records.life)
+            await bench.publish(_closed_queue(group), encode_group(meta), {_CLAIMANT: claimant})
 
     async def _sign(self, session: Session, group: str, claimant: str) -> bool:
         """Whether the chord is ``claimant``'s: the first one's name is an argument of a queue, which another's does not match."""
@@ -386,3 +416,7 @@ def _not_found(uuid: str) -> GroupNotFound:
     return GroupNotFound(
         f"there is no group {uuid}: it was never sent through this backend, it has expired, or RabbitMQ was restarted since"
     )
+
+
+def _ignore(*_: Any) -> None:
+    """What is pushed to a reader that only wants to be alone."""

@@ -117,6 +117,9 @@ class Confirms:
 
     def _send(self, batch: Batch, positions: Sequence[int], start: int) -> None:
         publish, sent, parcels = self._raw.basic_publish, self._sent, batch.parcels
+        if self.channel.reason is not None:
+            batch.give_up(self.channel.reason)
+            return
         try:
             for position in positions[start : start + _AT_ONCE]:
                 parcel = parcels[position]
@@ -257,15 +260,16 @@ class Publisher:
             refused |= batch.failures
             known += batch.progress
             limit = None if batch.error is None else largest_message(batch.error)
+            again = {position: parcels[position] for position in (*batch.unconfirmed, *batch.returned)}
             if limit is not None and not is_last:
                 # RabbitMQ gave up the channel for one that is too large: the others go again, without it.
                 self._largest = min(self._largest, limit)
-                parcels = {position: parcels[position] for position in batch.unconfirmed}
+                parcels = again
                 continue
             if batch.error is not None and not is_last and code_of(batch.error) == NOT_FOUND:
-                # Somebody has deleted an exchange: what RabbitMQ said nothing of goes again, once all is declared anew.
+                # Somebody has deleted an exchange: all that is not known to have arrived goes again, once it is declared anew.
                 self._link.call(_forget_declared)
-                parcels = {position: parcels[position] for position in (*batch.unconfirmed, *batch.returned)}
+                parcels = again
                 continue
             if batch.error is not None:
                 error = self._link.translated(batch.error)

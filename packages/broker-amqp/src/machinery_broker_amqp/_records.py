@@ -162,7 +162,7 @@ class Records:
         while len(self._seen) > _REMEMBERED:
             self._seen.popitem(last=False)
 
-    async def hold(self, bench: Bench, queue: str, looks: int = 7) -> list[Got] | None:
+    async def hold(self, bench: Bench, queue: str, looks: int = 12) -> list[Got] | None:
         """All of a queue's messages. Empty only when nobody else seems to hold them, after that many ``looks``."""
         held = await bench.hold(queue)
         for look in range(1, looks):

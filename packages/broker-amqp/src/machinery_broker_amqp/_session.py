@@ -58,9 +58,12 @@ class Session:
         forget = self._fail_when_lost(opened)
         self._connection.channel(on_open_callback=_setter(opened))
         try:
-            return Channel(await opened, self.loop)
+            channel = Channel(await opened, self.loop)
         finally:
             forget()
+        self.on_lost.append(channel.lost)
+        channel.on_closed.append(lambda _: self._forget(channel.lost))
+        return channel
 
     def drop(self, why: str) -> None:
         """Give the connection up at once, without a word to RabbitMQ."""
@@ -82,9 +85,9 @@ class Session:
         self._closed.set()
         if self.reason is None:
             self.reason = reason
-            for callback in self.on_lost:
+            told, self.on_lost = self.on_lost, []
+            for callback in told:
                 callback(reason)
-            self.on_lost.clear()
 
     def _check(self) -> None:
         if self.reason is not None:
@@ -96,7 +99,11 @@ class Session:
                 future.set_exception(reason)
 
         self.on_lost.append(fail)
-        return lambda: self.on_lost.remove(fail) if fail in self.on_lost else None
+        return lambda: self._forget(fail)
+
+    def _forget(self, callback: Callable[[BaseException], None]) -> None:
+        if callback in self.on_lost:
+            self.on_lost.remove(callback)
 
     def _on_blocked(self, _: Any, frame: Any) -> None:
         self.blocked = frame.method.reason or "no reason given"
@@ -116,7 +123,7 @@ class Channel:
         self.loop = loop
         self._waiting: set[asyncio.Future[Any]] = set()
         self._getting: asyncio.Future[Any] | None = None
-        raw.add_on_close_callback(self._on_closed)
+        raw.add_on_close_callback(lambda _, reason: self.lost(reason))
         raw.add_callback(self._on_empty, [spec.Basic.GetEmpty], one_shot=False)
 
     async def ask(self, method: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
@@ -179,7 +186,10 @@ class Channel:
         if self._getting is not None and not self._getting.done():
             self._getting.set_result(None)
 
-    def _on_closed(self, _: Any, reason: BaseException) -> None:
+    def lost(self, reason: BaseException) -> None:
+        """It is closed, whoever closed it: pika does not say so of a connection that we have given up."""
+        if self.reason is not None:
+            return
         self.reason = reason
         for answer in self._waiting:
             if not answer.done():

@@ -87,13 +87,15 @@ class Subscription:
     def settle(self, commands: Sequence[tuple[str, int, bool]]) -> None:
         """Carry out ``(what, tag, flag)``: ``ack`` with *multiple*, ``nack`` with *requeue*."""
         raw = self.channel.raw
+        if self.channel.reason is not None:  # it was lost meanwhile, and all that was unsettled goes back by itself
+            return
         try:
             for what, tag, flag in commands:
                 if what == "ack":
                     raw.basic_ack(tag, flag)
                 else:
                     raw.basic_nack(tag, requeue=flag)
-        except DRIVER_ERRORS:  # it was lost meanwhile, and all that was unsettled goes back by itself
+        except DRIVER_ERRORS:  # likewise
             return
 
     def _allowed(self) -> int:
@@ -127,6 +129,7 @@ class Subscription:
         )
 
     def _on_cancelled(self, _: Any) -> None:
+        self.session.declared.clear()
         self._end(Lost(f"RabbitMQ has cancelled the subscription: the queue {self._queue!r} was deleted, or has moved"))
         self.channel.close()
 
