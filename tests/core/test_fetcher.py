@@ -45,6 +45,15 @@ def test_the_surplus_grows_with_what_came_last(parts: Parts) -> None:
     assert parts.fetcher._wanted() == 4 + (4 + GROWTH * 3)
 
 
+def test_a_service_that_pushes_is_told_of_changes_that_matter(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[int] = []
+    monkeypatch.setattr(parts.fetcher.consumer, "resize", told.append)
+    for mean in (0.0, 0.01, 0.009, 0.001, 0.0012, 10, 10):
+        parts.executor.mean_duration = mean
+        parts.fetcher._wanted()
+    assert told == [4, 4 + 20, 4 + 200, 4]
+
+
 def test_nothing_beyond_the_slots_is_asked_for_while_all_are_busy_with_long_tasks(
     parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:

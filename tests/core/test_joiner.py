@@ -8,7 +8,7 @@ import pytest
 
 from machinery import Config, Server, Signature, State, TaskResult, TaskState, chord, group
 from machinery._worker._run import Run
-from machinery.abc import GroupMeta
+from machinery.abc import GroupMeta, StoredGroup
 from tests.core.joining import (
     GOOD,
     TOTAL,
@@ -166,6 +166,28 @@ def test_a_count_that_says_too_much_is_not_believed(
     runs = parts.receive()
     end(parts, runs[:2])
     assert callbacks(server, "total") == []
+    end(parts, runs[2:])
+    assert callbacks(server, "total") == [["sum", 1, 2, 3]]
+
+
+def test_a_group_of_which_the_store_knows_only_some_members_has_not_ended(
+    parts: Parts, server: Server, backend: JoiningBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So it is with one that Go has made in RabbitMQ: a member becomes known when it ends."""
+    server.send_chord(chord(GOOD, TOTAL))
+    runs = parts.receive()
+    known: list[str] = []
+    monkeypatch.setattr(backend.inner, "finish_members", lambda pairs: [0] * len(pairs))
+    monkeypatch.setattr(
+        backend.inner,
+        "load_group",
+        lambda group_uuid: StoredGroup(GroupMeta(group_uuid, tuple(known)), made_by_go=True),
+    )
+    for run in runs[:2]:
+        known.append(run.signature.uuid)
+        end(parts, [run])
+        assert callbacks(server, "total") == []
+    known.append(runs[2].signature.uuid)
     end(parts, runs[2:])
     assert callbacks(server, "total") == [["sum", 1, 2, 3]]
 

@@ -68,6 +68,32 @@ def test_the_queue_is_left_out_of_the_body_where_go_leaves_it_out(backend: Obser
     assert decode_signature(message.body).routing_key == ""
 
 
+@pytest.mark.parametrize("given", ["", QUEUE, "the_key"])
+def test_the_default_queues_routing_key_is_the_one_go_writes(backend: ObservedBackend, given: str) -> None:
+    broker = ObservedBroker(default_routing_key="the_key")
+    server = Server(Config(), broker, backend)
+    server.send_tasks([Signature("add", routing_key=given), Signature("add", routing_key="special")])
+    (message,) = broker.pending(QUEUE, 10)
+    assert decode_signature(message.body).routing_key == "the_key"
+    (other,) = broker.pending("special", 10)
+    assert decode_signature(other.body).routing_key == "special"
+
+
+def test_headers_are_text_where_gos_workers_can_send_on_nothing_else(backend: ObservedBackend) -> None:
+    headers = {"text": "1", "flag": True, "number": 7, "nothing": None, "list": [1, "a"]}
+    expected = {"text": "1", "flag": True, "number": "7", "nothing": "null", "list": '[1, "a"]'}
+    nested = Signature("next", headers=headers, on_error=(Signature("sad", headers=headers),))
+    for is_text, wanted in ((True, expected), (False, headers)):
+        broker = ObservedBroker(headers_are_text=is_text)
+        Server(Config(), broker, backend).send_task(Signature("add", headers=headers, on_success=(nested,)))
+        (message,) = broker.pending(QUEUE, 10)
+        sent = decode_signature(message.body)
+        assert sent.headers == wanted
+        assert sent.on_success[0].headers == wanted
+        assert sent.on_success[0].on_error[0].headers == wanted
+        assert message.headers == wanted
+
+
 def test_an_eta_is_asked_of_the_broker_as_far_as_it_can(backend: ObservedBackend) -> None:
     eta = datetime.now(UTC) + timedelta(days=1)
     for longest, expected in ((None, timedelta(days=1)), (timedelta(hours=1), timedelta(hours=1))):
