@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from machinery import Config, Server, Signature, State, TaskState
-from machinery._worker._fetcher import GROWTH, MAX_SURPLUS
+from machinery._worker._fetcher import GROWTH, LASTING, MAX_SURPLUS
 from machinery._worker._run import Outcome, Run
 from machinery._worker._sorter import FIRST_UNKNOWN_DELAY, LONGEST_UNKNOWN_DELAY
 from machinery.abc import Message
@@ -47,11 +47,23 @@ def test_the_surplus_grows_with_what_came_last(parts: Parts) -> None:
 
 def test_a_service_that_pushes_is_told_of_changes_that_matter(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[int] = []
+    now = time.monotonic()
     monkeypatch.setattr(parts.fetcher.consumer, "resize", told.append)
-    for mean in (0.0, 0.01, 0.009, 0.001, 0.0012, 10, 10):
-        parts.executor.mean_duration = mean
-        parts.fetcher._wanted()
-    assert told == [4, 4 + 20, 4 + 200, 4]
+    monkeypatch.setattr("machinery._worker._fetcher.time.monotonic", lambda: now)
+
+    def want(*means: float) -> list[int]:
+        for mean in means:
+            parts.executor.mean_duration = mean
+            parts.executor.last_end = now
+            parts.fetcher._wanted()
+        return told
+
+    assert want(0.0, 0.01, 0.009, 0.001, 0.0012) == [4, 4 + 20, 4 + 200]
+    assert want(10, 0.001, 10, 0.01) == [4, 4 + 20, 4 + 200]  # up and down in the same moment
+    now += LASTING
+    assert want(10) == [4, 4 + 20, 4 + 200, 4 + 20]  # the most that was enough meanwhile
+    now += LASTING
+    assert want(10) == [4, 4 + 20, 4 + 200, 4 + 20, 4]
 
 
 def test_nothing_beyond_the_slots_is_asked_for_while_all_are_busy_with_long_tasks(

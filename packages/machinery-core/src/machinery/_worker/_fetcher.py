@@ -34,6 +34,10 @@ MAX_SURPLUS = 1000
 GROWTH = 4
 """How many times as much as came last the surplus may be: who has just begun neither takes a whole burst from the other workers,
 nor sorts out hundreds of messages before it runs the second task."""
+GROWTH_THAT_MATTERS = 1.5
+"""A service that pushes is told of a capacity that is larger by so much."""
+LASTING = 0.5
+"""Seconds for which a capacity must have been half of what it was, or less, until a service that pushes is told so."""
 RECEIVE_TIMEOUT = 5.0
 """Seconds that one `receive` waits at most."""
 LATER = timedelta(seconds=10)
@@ -89,6 +93,9 @@ class Fetcher:
         """How many messages came last; before the first, the surplus is as small as what is known of the tasks."""
         self._capacity = 0
         """What the consumer was told last to keep to."""
+        self._lower_since = 0.0
+        self._most_wanted = 0
+        """The largest capacity that was enough since then."""
         self._later = GrowingDelays(2.0, LONGEST_LATER)
         self._stopping = threading.Event()
         self._sorter = Sorter(
@@ -182,10 +189,22 @@ class Fetcher:
         return free
 
     def _resize(self, capacity: int) -> None:
-        """Have a service that pushes keep to ``capacity``: at once when it is a good deal less, or more by half."""
-        if capacity >= 1.5 * self._capacity or capacity <= self._capacity / 2:
-            self._capacity = capacity
+        """Have a service that pushes keep to ``capacity``: to more at once, to a good deal less when that lasts.
+
+        What was pushed beyond a smaller capacity has to be given back and pushed again, which costs more than to hold it for a
+        moment: the surplus of tasks that take microseconds goes up and down many times a second.
+        """
+        now = time.monotonic()
+        if capacity >= GROWTH_THAT_MATTERS * self._capacity:
+            self._capacity, self._lower_since, self._most_wanted = capacity, now, 0
             self.consumer.resize(capacity)
+        elif capacity > self._capacity / 2:
+            self._lower_since, self._most_wanted = now, 0
+        else:
+            self._most_wanted = max(self._most_wanted, capacity)
+            if now - self._lower_since >= LASTING:
+                self._capacity, self._lower_since, self._most_wanted = self._most_wanted, now, 0
+                self.consumer.resize(self._capacity)
 
     def _surplus(self, slots: int, busy: int) -> int:
         if self._patience.struggling:
