@@ -39,6 +39,7 @@ def columns_of(sizes: Sizes) -> tuple[Column, ...]:
         Column("threads_cpu_us", "CPU of the worker, threads", "µs"),
         Column("async_cpu_us", "CPU of the worker, coroutines", "µs"),
         Column("redis_cpu_us", "CPU of Redis, draining", "µs"),
+        Column("rabbitmq_cpu_us", "CPU of RabbitMQ, draining", "µs"),
         Column("p50_ms", "round trip, idle, p50", "ms", digits=2),
         Column("p99_ms", "round trip, idle, p99", "ms", digits=2),
         Column("load_p50_ms", "pickup at half load, p50", "ms", digits=2),

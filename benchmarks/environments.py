@@ -51,19 +51,30 @@ class Environment:
         """The command that does what ``word`` names, on the sending side."""
         if self.peer.is_go:
             return [str(GO_PROGRAM), self.peer.name, word, json.dumps(arguments)]
-        return [self.python, "-m", "benchmarks.client", self.peer.name, word, json.dumps(arguments)]
+        return [
+            self.python,
+            "-m",
+            "benchmarks.client",
+            self.peer.adapter or self.peer.name,
+            word,
+            json.dumps(arguments),
+        ]
 
-    def worker(self, command: tuple[str, ...], url: str) -> list[str]:
-        """The command that starts a worker."""
+    def worker(self, command: tuple[str, ...], url: str, number: int) -> list[str]:
+        """The command that starts worker ``number``."""
         if self.peer.is_go:
             return [str(GO_PROGRAM), self.peer.name, "worker", "{}"]
-        return [str(self.folder / command[0]), *(word.replace("{url}", url) for word in command[1:])]
+        return [str(self.folder / command[0]), *(_filled_in(word, url, number) for word in command[1:])]
+
+
+def _filled_in(word: str, url: str, number: int) -> str:
+    return word.replace("{url}", url).replace("{number}", str(number))
 
 
 def make_environment(peer: Peer, processes: Processes) -> Environment:
     """The environment of this peer, made anew when its requirements changed. Raises `NoEnvironment` and `ProgramFailed`."""
     if peer.is_go:
-        return Environment(peer, WORKSHOP, _build_go(processes))
+        return Environment(peer, WORKSHOP, _build_go(peer, processes))
     folder = _virtual_environment(peer, processes) if peer.requirements else Path(sys.executable).parent
     told = processes.output_of([str(folder / "python"), "-c", VERSIONS, *peer.distributions], timeout=60)
     return Environment(peer, folder, json.loads(told.splitlines()[-1]))
@@ -86,7 +97,7 @@ def _virtual_environment(peer: Peer, processes: Processes) -> Path:
     return folder / "bin"
 
 
-def _build_go(processes: Processes) -> dict[str, str]:
+def _build_go(peer: Peer, processes: Processes) -> dict[str, str]:
     go = shutil.which("go")
     if go is None:
         raise NoEnvironment("there is no go on PATH")
@@ -98,8 +109,8 @@ def _build_go(processes: Processes) -> dict[str, str]:
     start = time.monotonic()
     processes.output_of([go, "build", "-C", str(GO_SOURCE), "-o", str(GO_PROGRAM), "."], timeout=INSTALL_TIMEOUT)
     _say(f"built the Go program in {time.monotonic() - start:.0f} s")
-    pinned = re.findall(r"^\t?(?:require )?(\S+/(?:machinery/v2|redigo|go-redis/v9)) (v\S+)", _go_mod(), re.MULTILINE)
-    return dict(pinned) | {"go": numbers.group()[2:] if numbers else version}
+    pinned = dict(re.findall(r"^\t?(?:require )?(\S+) (v\S+)", _go_mod(), re.MULTILINE))
+    return {module: pinned[module] for module in peer.told} | {"go": numbers.group()[2:] if numbers else version}
 
 
 def _go_mod() -> str:

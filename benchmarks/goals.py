@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from benchmarks.peers import BARE, OURS, PEERS
+from benchmarks.peers import BARE, OURS, PEERS, RABBITMQ_PEERS, Broker
 
 Medians = Mapping[str, Mapping[str, float]]
 """Peer → column → median."""
@@ -38,11 +38,16 @@ class Goal:
     reached_at_pace: bool | None = None
 
 
-def reached_goals(medians: Medians, points: Points) -> list[Goal]:
+def reached_goals(medians: Medians, points: Points, broker: Broker = "redis") -> list[Goal]:
     """All goals for which both sides were measured."""
+    goals = _on_rabbitmq(medians) if broker == "rabbitmq" else _on_redis(medians, points)
+    return [goal for goal in goals if goal is not None]
+
+
+def _on_redis(medians: Medians, points: Points) -> list[Goal | None]:
     ours = medians.get(OURS, {})
     pace = pace_of(medians)
-    goals = [
+    return [
         _against_best("drain, against the best Python peer", medians, "threads_drain_per_s", 4.0, more=True),
         _against_best("CPU of the worker, against the best Python peer", medians, "threads_cpu_us", 0.25),
         _least("drain, in tasks a second", ours, "threads_drain_per_s", 15_000, pace),
@@ -58,19 +63,32 @@ def reached_goals(medians: Medians, points: Points) -> list[Goal]:
         _most("import, in ms", ours, "import_ms", 60, pace),
         _far_drain(points),
     ]
-    return [goal for goal in goals if goal is not None]
 
 
-def pace_of(medians: Medians) -> float | None:
-    """How many times as fast as the goals' machine this one is; ``None``: the yardstick was not measured."""
+def _on_rabbitmq(medians: Medians) -> list[Goal | None]:
+    ours = medians.get(OURS, {})
+    return [
+        _against_one("send one by one, against Go", medians, "send_per_s", "go-amqp"),
+        _least("send in batches, in tasks a second", ours, "batch_per_s", 15_000, None),
+        _against_one("drain, against Dramatiq", medians, "threads_drain_per_s", "dramatiq", 2.5),
+        _against_one("drain, against Go", medians, "threads_drain_per_s", "go-amqp"),
+        _most("round trip, p50, in ms", ours, "p50_ms", 0.6, None),
+    ]
+
+
+def pace_of(medians: Medians, broker: Broker = "redis") -> float | None:
+    """How many times as fast as the goals' machine this one is; ``None``: that cannot be told without the yardstick on Redis."""
+    if broker != "redis":
+        return None
     cpu = medians.get(BARE, {}).get("threads_cpu_us")
     return BARE_CPU / cpu if cpu else None
 
 
 def best_python_peer(medians: Medians, column: str, *, more: bool) -> float | None:
     """The best value of a Python peer in a column."""
+    peers = {**PEERS, **RABBITMQ_PEERS}
     values = [
-        each[column] for name, each in medians.items() if name != OURS and PEERS[name].is_python_peer and column in each
+        each[column] for name, each in medians.items() if name != OURS and peers[name].is_python_peer and column in each
     ]
     return (max if more else min)(values) if values else None
 
@@ -88,11 +106,11 @@ def _against_best(text: str, medians: Medians, column: str, factor: float, *, mo
     )
 
 
-def _against_one(text: str, medians: Medians, column: str, peer: str) -> Goal | None:
+def _against_one(text: str, medians: Medians, column: str, peer: str, factor: float = 1.0) -> Goal | None:
     ours, theirs = medians.get(OURS, {}).get(column), medians.get(peer, {}).get(column)
     if ours is None or theirs is None:
         return None
-    return Goal(text, "≥ 1x", f"{ours / theirs:.2f}x", ours >= theirs)
+    return Goal(text, f"≥ {factor:g}x", f"{ours / theirs:.2f}x", ours >= theirs * factor)
 
 
 def _least(text: str, ours: Mapping[str, float], column: str, wanted: float, pace: float | None) -> Goal | None:

@@ -29,7 +29,7 @@ def measure_drain(stand: Stand, environment: Environment, sizes: Sizes) -> Outco
     """Send one by one; then one worker process drains the queue."""
     peer = environment.peer
     count = sizes.tasks_of(peer)
-    stand.redis.empty()
+    stand.empty()
     sent = stand.client(environment, "send-each", count=count)
     outcome = _drain(stand, environment, count, peer.kind)
     outcome.values |= {"send_per_s": count / sent["seconds"], "send_cpu_us": sent["cpu"] / count * 1e6}
@@ -42,11 +42,11 @@ def measure_other_kind(stand: Stand, environment: Environment, sizes: Sizes) -> 
     peer = environment.peer
     kind = list(peer.workers)[1]
     count = sizes.tasks_of(peer)
-    stand.redis.empty()
+    stand.empty()
     stand.client(environment, "send-batch" if "batch" in peer.can else "send-each", kind=kind, count=count)
     outcome = _drain(stand, environment, count, kind)
-    del outcome.values["redis_cpu_us"], outcome.values["peak_rss_mib"]
-    return _named(outcome, {"drain_per_s": f"{kind}_drain_per_s", "worker_cpu_us": f"{kind}_cpu_us"})
+    names = {"drain_per_s": f"{kind}_drain_per_s", "worker_cpu_us": f"{kind}_cpu_us"}
+    return _named(Outcome({name: outcome.values[name] for name in names}, outcome.verdict), names)
 
 
 def measure_two(stand: Stand, environment: Environment, sizes: Sizes) -> Outcome:
@@ -54,7 +54,7 @@ def measure_two(stand: Stand, environment: Environment, sizes: Sizes) -> Outcome
     peer = environment.peer
     count = sizes.tasks_of(peer) * 2
     has_batch = "batch" in peer.can
-    stand.redis.empty()
+    stand.empty()
     sent = stand.client(environment, "send-batch" if has_batch else "send-each", count=count)
     with stand.workers(environment, count, processes=2) as workers:
         workers.wait_for_calls(count)
@@ -71,7 +71,7 @@ def measure_two(stand: Stand, environment: Environment, sizes: Sizes) -> Outcome
 
 def measure_round_trips(stand: Stand, environment: Environment, sizes: Sizes) -> Outcome:
     """Memory of an idle worker; then send a task and wait for its result, again and again."""
-    stand.redis.empty()
+    stand.empty()
     with stand.workers(environment, sizes.round_trips) as workers:
         stand.client(environment, "wait-ready")
         idle = memory_of(workers.pids(), "VmRSS")
@@ -87,7 +87,7 @@ def measure_load(stand: Stand, environment: Environment, sizes: Sizes) -> Outcom
     pace = _pace(stand, environment, sizes)
     rate = min(pace.send, pace.drain) / 2
     count = int(rate * sizes.load_seconds)
-    stand.redis.empty()
+    stand.empty()
     with stand.workers(environment, count) as workers:
         sent = stand.client(environment, "send-paced", count=count, rate=rate)["sent"]
         workers.wait_for_calls(count)
@@ -112,7 +112,7 @@ def measure_later(stand: Stand, environment: Environment, sizes: Sizes) -> Outco
     """Tasks that are all due at one time: from then until the last one is called. None may be called before."""
     count = sizes.delayed
     lead = SPARE + count / _pace(stand, environment, sizes).send * MOST_OF_TIME
-    stand.redis.empty()
+    stand.empty()
     with stand.workers(environment, count) as workers:
         stand.client(environment, "wait-ready")
         told = stand.client(environment, "send-later", count=count, lead=lead)
@@ -163,24 +163,24 @@ def measure_idea(stand: Stand, environment: Environment, sizes: Sizes, name: str
 
 
 def _drain(stand: Stand, environment: Environment, count: int, kind: Kind, url: str = "") -> Outcome:
-    cpu = stand.redis.cpu_seconds()
+    before = stand.cpu_seconds()
     with stand.workers(environment, count, kind=kind, url=url) as workers:
         workers.wait_for_calls(count)
-        cpu = stand.redis.cpu_seconds() - cpu
+        used = stand.cpu_seconds()
         processes = workers.calls()
         peak = memory_of(workers.pids(), "VmHWM")
         verdict = workers.judge(count)
     values = {
         "drain_per_s": rate_of(processes),
         "worker_cpu_us": cpu_of(processes),
-        "redis_cpu_us": cpu / count * 1e6,
         "peak_rss_mib": peak,
+        **{f"{name}_cpu_us": (used[name] - before[name]) / count * 1e6 for name in used},
     }
     return Outcome(values, verdict)
 
 
 def _chord(stand: Stand, environment: Environment, size: int, column: str) -> Outcome:
-    stand.redis.empty()
+    stand.empty()
     with stand.workers(environment, size) as workers:
         try:
             told = stand.client(environment, "chord", count=size)

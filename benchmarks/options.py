@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 from benchmarks.environments import WORKSHOP
-from benchmarks.peers import OURS, PEERS, Peer
+from benchmarks.peers import OURS, PEERS_ON, Broker, Peer
+
+REPORTS: Mapping[Broker, Path] = {"redis": WORKSHOP / "report", "rabbitmq": WORKSHOP / "report-rabbitmq"}
+"""Where the tables go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,7 @@ class Options:
     """What the command line asks for."""
 
     sizes: Sizes
+    broker: Broker
     peers: tuple[Peer, ...]
     only: tuple[str, ...]
     """Names of measurements; empty: all."""
@@ -70,33 +75,43 @@ def parse(arguments: Sequence[str], measures: Sequence[str], curves: Sequence[st
     parser = argparse.ArgumentParser(
         prog="make bench", description="Measure this project beside its peers, on one Redis, in one run."
     )
+    parser.add_argument(
+        "--broker", choices=get_args(Broker), default="redis", help="where the queues are; results are in Redis"
+    )
     parser.add_argument("--quick", action="store_true", help="small numbers, one round, no peers unless named")
     parser.add_argument("--rounds", type=int, help="how often everything is measured; medians are shown (default 5)")
     parser.add_argument("--tasks", type=int, help="how many tasks are drained (default 20000; slow peers get fewer)")
-    parser.add_argument("--peers", type=_words, help=f"beside this project: {','.join(PEERS)[len(OURS) + 1 :]}; none")
+    there_are = "; ".join(f"on {broker}: {','.join(peers)[len(OURS) + 1 :]}" for broker, peers in PEERS_ON.items())
+    parser.add_argument("--peers", type=_words, help=f"beside this project, {there_are}; none")
     parser.add_argument("--only", type=_words, default=(), help=f"of {','.join(known)}")
     parser.add_argument("--growth", action="store_true", help=f"also how costs grow: {','.join(curves)}")
     parser.add_argument("--ideas", action="store_true", help="also this project without each of its ideas")
     parser.add_argument("--minutes", type=float, default=150, help="begin nothing new after so long (default 150)")
-    parser.add_argument("--output", type=Path, default=WORKSHOP / "report", help="folder for the table, JSON and plots")
+    parser.add_argument("--output", type=Path, help="folder for the table, JSON and plots")
     given = parser.parse_args(arguments)
     for name in given.only:
         if name not in known:
             parser.error(f"--only {name}: there are {', '.join(known)}")
-    peers = given.peers if given.peers is not None else () if given.quick else tuple(PEERS)
+    there = PEERS_ON[given.broker]
+    peers = given.peers if given.peers is not None else () if given.quick else tuple(there)
     for name in peers:
-        if name not in {*PEERS, "none"}:
-            parser.error(f"--peers {name}: there are {', '.join(PEERS)}")
+        if name not in {*there, "none"}:
+            parser.error(f"--peers {name}: there are {', '.join(there)}")
+    growth = given.growth or bool(set(given.only) & set(curves))
+    ideas = given.ideas or "ideas" in given.only
+    if given.broker != "redis" and (growth or ideas):
+        parser.error("how costs grow, and what each idea buys, is measured on Redis alone")
     sizes = QUICK if given.quick else Sizes()
     return Options(
         sizes=replace(sizes, tasks=given.tasks or sizes.tasks),
-        peers=tuple(peer for name, peer in PEERS.items() if name == OURS or name in peers),
+        broker=given.broker,
+        peers=tuple(peer for name, peer in there.items() if name == OURS or name in peers),
         only=given.only,
-        growth=given.growth or bool(set(given.only) & set(curves)),
-        ideas=given.ideas or "ideas" in given.only,
+        growth=growth,
+        ideas=ideas,
         rounds=given.rounds or (1 if given.quick else 5),
         minutes=given.minutes,
-        output=given.output.absolute(),
+        output=(given.output or REPORTS[given.broker]).absolute(),
     )
 
 

@@ -6,14 +6,23 @@ Each is set up as its documentation has it for speed: ten threads or a hundred c
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 Kind = Literal["threads", "async"]
 """How tasks are run: ``def`` tasks in ten threads (Go: goroutines), or ``async def`` tasks, a hundred at once."""
 
+Broker = Literal["redis", "rabbitmq"]
+"""Where the queues are. Results are in Redis in any case."""
+
 HIREDIS = "hiredis==3.5.0"
+PIKA = "pika==1.4.4"
 REDIS = "redis==8.1.0"
+
+GO_MACHINERY = "github.com/RichardKnop/machinery/v2"
+GO_REDIGO = "github.com/gomodule/redigo"
+GO_REDIS = "github.com/redis/go-redis/v9"
+GO_AMQP = "github.com/rabbitmq/amqp091-go"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +33,7 @@ class Peer:
     """Its adapter: ``benchmarks/adapters/<name>.py``, or the client that the Go program uses."""
     workers: Mapping[Kind, tuple[str, ...]]
     """How its worker is started, for each kind of task that it has; the first is the one that most is measured with.
-    ``{url}`` is where the queue is."""
+    ``{url}`` is where the queue is, ``{number}`` tells several of its workers apart."""
     requirements: tuple[str, ...] = ()
     """What its environment holds, pinned; none: the environment that the benchmark runs in, or no Python at all."""
     library: str = ""
@@ -34,6 +43,10 @@ class Peer:
     can: frozenset[str] = field(default_factory=frozenset)
     """What it has beyond sending, running and waiting for results: ``batch``, ``chord``, ``later``, ``sqlite``. Go has ``later``,
     too, but its worker moves one delayed task at each look, every 500 ms: 10,000 of them would take it more than an hour."""
+    told: tuple[str, ...] = ()
+    """The distributions (Go: modules) whose versions say what was measured; empty: those of ``requirements``."""
+    adapter: str = ""
+    """Its adapter, where that does not bear its name."""
     is_go: bool = False
     is_yardstick: bool = False
     """No task queue: it is filled and drained, to see how fast the machine is, and it is nobody's competitor."""
@@ -51,11 +64,7 @@ class Peer:
     @property
     def distributions(self) -> tuple[str, ...]:
         """The distributions whose versions say what was measured."""
-        if self.name == OURS:
-            return ("machinery-core", "machinery-broker-redis", "redis", "hiredis")
-        if self.is_yardstick:
-            return ("redis", "hiredis")
-        return tuple(requirement.partition("==")[0].partition("[")[0] for requirement in self.requirements)
+        return self.told or tuple(requirement.partition("==")[0].partition("[")[0] for requirement in self.requirements)
 
 
 OURS = "machinery"
@@ -72,6 +81,7 @@ PEERS = {
             },
             library="import machinery",
             can=frozenset({"batch", "chord", "later", "sqlite"}),
+            told=("machinery-core", "machinery-broker-redis", "redis", "hiredis"),
         ),
         Peer(
             name="celery",
@@ -100,10 +110,11 @@ PEERS = {
         Peer(
             name="dramatiq",
             workers={"threads": ("dramatiq", "benchmarks.adapters.dramatiq", "-p", "1", "-t", "10")},
-            requirements=("dramatiq[redis]==2.2.1", HIREDIS, REDIS),
+            requirements=("dramatiq[redis]==2.2.1", PIKA, HIREDIS, REDIS),
             library="import dramatiq",
             share=0.5,
             can=frozenset({"later"}),
+            told=("dramatiq", "hiredis", "redis"),
         ),
         Peer(
             name="huey",
@@ -150,9 +161,56 @@ PEERS = {
             share=0.1,
             can=frozenset({"batch", "later"}),
         ),
-        Peer(name=BARE, workers={"threads": ("python", "-m", "benchmarks.adapters.bare")}, is_yardstick=True),
-        Peer(name="go-redigo", workers={"threads": ("{program}",)}, can=frozenset({"chord"}), is_go=True),
-        Peer(name="go-redis", workers={"threads": ("{program}",)}, can=frozenset({"chord"}), is_go=True),
+        Peer(
+            name=BARE,
+            workers={"threads": ("python", "-m", "benchmarks.adapters.bare")},
+            told=("redis", "hiredis"),
+            is_yardstick=True,
+        ),
+        Peer(
+            name="go-redigo",
+            workers={"threads": ("{program}",)},
+            can=frozenset({"chord"}),
+            told=(GO_MACHINERY, GO_REDIGO),
+            is_go=True,
+        ),
+        Peer(
+            name="go-redis",
+            workers={"threads": ("{program}",)},
+            can=frozenset({"chord"}),
+            told=(GO_MACHINERY, GO_REDIS),
+            is_go=True,
+        ),
     )
 }
 """All of them by name, this project first."""
+
+RABBITMQ_PEERS = {
+    peer.name: peer
+    for peer in (
+        replace(
+            PEERS[OURS],
+            library="",
+            can=frozenset({"batch", "chord", "later"}),
+            told=("machinery-core", "machinery-broker-amqp", "pika", "machinery-broker-redis", "redis", "hiredis"),
+        ),
+        replace(
+            PEERS["celery"],
+            workers={"threads": (*PEERS["celery"].workers["threads"], "-n", "bench{number}@%h")},
+            library="",
+            told=("celery", "kombu", "amqp", "redis", "hiredis"),
+        ),
+        replace(PEERS["dramatiq"], library="", told=("dramatiq", "pika", "redis", "hiredis")),
+        replace(
+            PEERS[BARE],
+            adapter="bare_rabbitmq",
+            workers={"threads": ("python", "-m", "benchmarks.adapters.bare_rabbitmq")},
+            told=("pika", "redis", "hiredis"),
+        ),
+        replace(PEERS["go-redigo"], name="go-amqp", told=(GO_MACHINERY, GO_AMQP, GO_REDIGO)),
+    )
+}
+"""Those that have queues in RabbitMQ and results in Redis. What has nothing to do with RabbitMQ is not measured again."""
+
+PEERS_ON: Mapping[Broker, Mapping[str, Peer]] = {"redis": PEERS, "rabbitmq": RABBITMQ_PEERS}
+"""Who is measured on which broker."""

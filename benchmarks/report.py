@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.columns import Column, columns_of
-from benchmarks.goals import best_python_peer, pace_of, reached_goals
+from benchmarks.goals import Goal, best_python_peer, pace_of, reached_goals
 from benchmarks.growth import CURVES
 from benchmarks.measures import IDEA_COLUMNS
 from benchmarks.options import Options
@@ -46,7 +46,7 @@ class Report:
             "medians": medians(self.runs),
             "curves": curves(self.runs),
             "without": without(self.runs),
-            "goals": [asdict(goal) for goal in reached_goals(medians(self.runs), curves(self.runs))],
+            "goals": [asdict(goal) for goal in self._reached_goals()],
             "failures": self.failures,
             "runs": [asdict(run) for run in self.runs],
         }
@@ -100,15 +100,18 @@ class Report:
         rows += [[idea, *(column.text(values.get(column.key)) for column in columns)] for idea, values in found.items()]
         return ["", *_aligned(rows)]
 
+    def _reached_goals(self) -> list[Goal]:
+        return reached_goals(medians(self.runs), curves(self.runs), self.options.broker)
+
     def _goals(self) -> list[str]:
-        goals = reached_goals(medians(self.runs), curves(self.runs))
+        goals = self._reached_goals()
         if not goals:
             return []
-        rows = [["goal", "wanted", "measured", "", "at the goals' pace", ""]]
+        pace = pace_of(medians(self.runs), self.options.broker)
+        rows = [["goal", "wanted", "measured", "", *(["at the goals' pace", ""] if pace else [])]]
         for goal in goals:
-            at_pace = [goal.at_pace, _judged(goal.reached_at_pace)]
+            at_pace = [goal.at_pace, _judged(goal.reached_at_pace)] if pace else []
             rows.append([goal.text, goal.wanted, goal.measured, _judged(goal.reached), *at_pace])
-        pace = pace_of(medians(self.runs))
         told = f"This machine has {pace:.2f} times the pace of the one on which the goals were set." if pace else ""
         return ["", *_aligned(rows), *(["", told] if told else [])]
 

@@ -1,7 +1,8 @@
 """Measure this project beside its peers: ``make bench``, or ``make bench ARGS='--quick --only drain'``.
 
-Prints tables and writes them, with JSON and plots, to ``.workshop/bench/report``. Ends with status 1 when a task was lost or a
-measurement could not be carried out. How it is measured: ``docs/explanation/performance.md``.
+Prints tables and writes them, with JSON and plots, to ``.workshop/bench/report`` (``--broker rabbitmq``: to ``report-rabbitmq``).
+Ends with status 1 when a task was lost or a measurement could not be carried out. How it is measured:
+``docs/explanation/performance.md``.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
@@ -20,7 +21,8 @@ from benchmarks.machine import describe_machine, load
 from benchmarks.measures import MEASURES
 from benchmarks.options import Options, parse
 from benchmarks.processes import Processes, ProgramFailed
-from benchmarks.redis_service import NoRedis, RedisService, open_redis
+from benchmarks.rabbitmq_service import NoRabbitmq, open_rabbitmq
+from benchmarks.redis_service import NoRedis, open_redis
 from benchmarks.report import Report, write
 from benchmarks.rounds import run_rounds
 from benchmarks.stand import Stand
@@ -32,14 +34,20 @@ def main(arguments: Sequence[str]) -> int:
     for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, _leave)
     try:
-        with TemporaryDirectory(prefix="machinery-bench-") as folder, Processes(Path(folder)) as processes:
-            redis = open_redis(processes)
-            with closing(redis):
-                report = _measured(options, processes, redis, Path(folder))
+        with (
+            TemporaryDirectory(prefix="machinery-bench-") as folder,
+            Processes(Path(folder)) as processes,
+            ExitStack() as services,
+        ):
+            stand = Stand(processes, services.enter_context(closing(open_redis(processes))), Path(folder))
+            if options.broker == "rabbitmq":
+                rabbitmq = open_rabbitmq(processes, Path(folder) / "rabbitmq")
+                stand.rabbitmq = services.enter_context(closing(rabbitmq))
+            report = _measured(options, stand)
     except KeyboardInterrupt:
         print("bench: interrupted", file=sys.stderr)
         return 130
-    except (NoRedis, ProgramFailed) as error:
+    except (NoRedis, NoRabbitmq, ProgramFailed) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     write(report, options.output)
@@ -48,16 +56,19 @@ def main(arguments: Sequence[str]) -> int:
     return 1 if report.failures else 0
 
 
-def _measured(options: Options, processes: Processes, redis: RedisService, folder: Path) -> Report:
+def _measured(options: Options, stand: Stand) -> Report:
     environments: list[Environment] = []
     missing: dict[str, str] = {}
     for peer in options.peers:
         try:
-            environments.append(make_environment(peer, processes))
+            environments.append(make_environment(peer, stand.processes))
         except NoEnvironment as reason:
             missing[peer.name] = str(reason)
-    machine = describe_machine() | {"redis": redis.version(), "busy with before": load()}
-    runs = run_rounds(options, Stand(processes, redis, folder), environments)
+    services = {"redis": stand.redis.version()}
+    if stand.rabbitmq is not None:
+        services["rabbitmq"] = stand.rabbitmq.version()
+    machine = describe_machine() | services | {"busy with before": load()}
+    runs = run_rounds(options, stand, environments)
     versions = {environment.peer.name: environment.versions for environment in environments}
     return Report(machine, versions, missing, options, runs)
 

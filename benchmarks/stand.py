@@ -1,4 +1,7 @@
-"""The test stand: one Redis, and for each measurement an empty database, a fresh ledger, a sending side and workers."""
+"""The test stand: one Redis, and for each measurement an empty database, a fresh ledger, a sending side and workers.
+
+In a run on RabbitMQ there is one of that, too.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from benchmarks.environments import Environment
 from benchmarks.ledger import Process, Verdict, count_calls, judge, read_calls, read_pids
 from benchmarks.peers import Kind
 from benchmarks.processes import Processes, Running
+from benchmarks.rabbitmq_service import RabbitmqService
 from benchmarks.redis_service import RedisService
 
 LIMIT = 90.0
@@ -116,14 +120,35 @@ class Workers:
 class Stand:
     """What a measurement has at hand."""
 
-    def __init__(self, processes: Processes, redis: RedisService, folder: Path, without: str = "") -> None:
+    def __init__(
+        self,
+        processes: Processes,
+        redis: RedisService,
+        folder: Path,
+        *,
+        rabbitmq: RabbitmqService | None = None,
+        without: str = "",
+    ) -> None:
         self.processes = processes
         self.redis = redis
         self.folder = folder
+        self.rabbitmq = rabbitmq
+        """Where the queues are; ``None``: in Redis, as the results are in any case."""
         self.without = without
         """The idea that this project does without; see `ideas`."""
         self.paces: dict[str, Pace] = {}
         """What was seen of each peer in this run; see `measures.measure_drain`."""
+
+    def empty(self) -> None:
+        """From now on there are no queues and no results."""
+        self.redis.empty()
+        if self.rabbitmq is not None:
+            self.rabbitmq.empty()
+
+    def cpu_seconds(self) -> dict[str, float]:
+        """The CPU time that each service has used so far."""
+        used = {"redis": self.redis.cpu_seconds()}
+        return used if self.rabbitmq is None else used | {"rabbitmq": self.rabbitmq.cpu_seconds()}
 
     def new_folder(self) -> Path:
         """An empty folder."""
@@ -150,16 +175,19 @@ class Stand:
             "BENCH_LEDGER": str(ledger),
             "BENCH_CAPACITY": str(expected + SPARE_CALLS),
         }
-        command = environment.worker(environment.peer.workers[kind or environment.peer.kind], url or self.redis.url)
-        workers = Workers([self.processes.start(command, variables) for _ in range(processes)], ledger)
+        command = environment.peer.workers[kind or environment.peer.kind]
+        commands = [environment.worker(command, url or self.redis.url, number) for number in range(processes)]
+        workers = Workers([self.processes.start(each, variables) for each in commands], ledger)
         try:
             yield workers
         finally:
             workers.end(0)
 
     def _variables(self, environment: Environment, kind: Kind | None, url: str) -> dict[str, str]:
+        broker = self.redis.url if self.rabbitmq is None else self.rabbitmq.url
         return {
             "BENCH_URL": url or self.redis.url,
+            "BENCH_BROKER": url or broker,
             "BENCH_KIND": kind or environment.peer.kind,
             "BENCH_WITHOUT": self.without,
         }

@@ -11,7 +11,10 @@ from pathlib import Path
 from benchmarks.ledger import Ledger
 
 URL = os.environ.get("BENCH_URL", "")
-"""Where the queue and the results are."""
+"""Where the results are."""
+
+BROKER = os.environ.get("BENCH_BROKER", "")
+"""Where the queue is: there, too, or in RabbitMQ."""
 
 IS_ASYNC = os.environ.get("BENCH_KIND") == "async"
 """Whether the tasks are to be ``async def``."""

@@ -61,7 +61,7 @@ def send(number: int) -> None:
     name = f"task_{uuid.uuid4()}"
     args = [{"Name": "", "Type": "int64", "Value": value} for value in (number, 1)]
     message = {"UUID": name, "Name": "add", "RoutingKey": QUEUE, "Args": args, **ZEROS}
-    submit([name, QUEUE], [encode(_record(name, "PENDING", None)), LIFETIME, encode(message)])
+    submit([name, QUEUE], [encode(record(name, "PENDING", None)), LIFETIME, encode(message)])
 
 
 def work_on_all() -> None:
@@ -77,12 +77,13 @@ def work_on_all() -> None:
             message = json.loads(body)
             value = work.add(*[arg["Value"] for arg in message["Args"]])
             names.append(message["UUID"])
-            records.append(encode(_record(names[-1], "SUCCESS", [{"Type": "int64", "Value": value}])))
+            records.append(encode(record(names[-1], "SUCCESS", [{"Type": "int64", "Value": value}])))
         numbers = range(first + 1, first + 1 + len(bodies))
         save([HELD, *names], [LIFETIME, *records, *numbers])
 
 
-def _record(name: str, state: str, results: list[dict[str, Any]] | None) -> dict[str, Any]:
+def record(name: str, state: str, results: list[dict[str, Any]] | None) -> dict[str, Any]:
+    """What is stored of a task."""
     return {
         "TaskUUID": name, "TaskName": "add", "State": state, "Results": results, "Error": "",
         "CreatedAt": "2024-03-01T12:30:40.123456Z", "TTL": 0,

@@ -1,4 +1,4 @@
-"""Celery on Redis, with its thread pool."""
+"""Celery on Redis or RabbitMQ, results in Redis, with its thread pool."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from benchmarks import work
 
 IS_ASYNC = False
 
-app = Celery("benchmarks.adapters.celery", broker=work.URL, backend=work.URL)
+app = Celery("benchmarks.adapters.celery", broker=work.BROKER, backend=work.URL)
 app.conf.update(broker_connection_retry_on_startup=True, worker_hijack_root_logger=False)
+if work.BROKER.startswith("amqp:"):
+    app.conf.broker_transport_options = {"confirm_publish": True}
 add = app.task(name="add")(work.add)
 total = app.task(name="total")(work.total)
 

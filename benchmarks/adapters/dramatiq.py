@@ -1,13 +1,13 @@
-"""Dramatiq on Redis, with results."""
+"""Dramatiq on Redis or RabbitMQ, with results in Redis."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 import dramatiq
-from dramatiq.brokers.redis import RedisBroker
 from dramatiq.results import Results
 from dramatiq.results.backends import RedisBackend
 
@@ -15,7 +15,15 @@ from benchmarks import work
 
 IS_ASYNC = False
 
-broker = RedisBroker(url=work.URL)
+broker: Any
+if work.BROKER.startswith("amqp:"):
+    from dramatiq.brokers.rabbitmq import RabbitmqBroker
+
+    broker = RabbitmqBroker(url=work.BROKER, confirm_delivery=True)
+else:
+    from dramatiq.brokers.redis import RedisBroker
+
+    broker = RedisBroker(url=work.BROKER)
 broker.add_middleware(Results(backend=RedisBackend(url=work.URL)))
 dramatiq.set_broker(broker)
 add = dramatiq.actor(work.add, store_results=True)

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from benchmarks import work
-from machinery import Server, chord, group
+from machinery import Config, Server, chord, group
 
 IS_ASYNC = False
 BATCH = 1000
@@ -17,7 +17,10 @@ if work.WITHOUT:
     from benchmarks.ideas import leave_out
 
     leave_out(work.WITHOUT)
-server = Server.from_url(work.URL)
+if work.BROKER == work.URL:
+    server = Server.from_url(work.URL)
+else:
+    server = Server.from_config(Config(broker=work.BROKER, result_backend=work.URL, lock=work.URL))
 add: Any = server.task(name="add")(work.add_async if work.IS_ASYNC else work.add)
 length = server.task(work.length)
 total = server.task(work.total_of_all)

@@ -1,5 +1,6 @@
-// gobench CLIENT WORD ARGUMENTS drives the released Go Machinery for the benchmark. CLIENT is go-redigo or go-redis; WORD is
-// "worker", or one of benchmarks/client.py; ARGUMENTS is a JSON object. The environment says where the queue is (BENCH_URL).
+// gobench CLIENT WORD ARGUMENTS drives the released Go Machinery for the benchmark. CLIENT is go-redigo, go-redis or go-amqp; WORD is
+// "worker", or one of benchmarks/client.py; ARGUMENTS is a JSON object. The environment says where the queue is (BENCH_BROKER),
+// and where the results are (BENCH_URL).
 package main
 
 import (
@@ -13,6 +14,7 @@ import (
 
 	machinery "github.com/RichardKnop/machinery/v2"
 	backends "github.com/RichardKnop/machinery/v2/backends/redis"
+	amqp "github.com/RichardKnop/machinery/v2/brokers/amqp"
 	brokers "github.com/RichardKnop/machinery/v2/brokers/redis"
 	"github.com/RichardKnop/machinery/v2/config"
 	locks "github.com/RichardKnop/machinery/v2/locks/eager"
@@ -22,6 +24,7 @@ import (
 
 const (
 	concurrency  = 10                     // of a worker
+	prefetch     = 50                     // messages that RabbitMQ gives it ahead; Go's own examples have 3
 	sending      = 10                     // goroutines that send a chord
 	looking      = 100 * time.Microsecond // between two looks for a result, which Go polls
 	lookingAfter = time.Millisecond       // the same for a chord
@@ -55,7 +58,7 @@ func main() {
 	var given arguments
 	check(json.Unmarshal([]byte(os.Args[3]), &given))
 	log.Set(silence{})
-	server, err := newServer(os.Args[1], os.Getenv("BENCH_URL"))
+	server, err := newServer(os.Args[1], os.Getenv("BENCH_BROKER"), os.Getenv("BENCH_URL"))
 	check(err)
 	check(server.RegisterTasks(map[string]any{"add": add, "total": total}))
 	switch os.Args[2] {
@@ -77,14 +80,14 @@ func main() {
 	}
 }
 
-func newServer(client, where string) (*machinery.Server, error) {
+func newServer(client, broker, where string) (*machinery.Server, error) {
 	at, err := url.Parse(where)
 	if err != nil {
 		return nil, err
 	}
 	database, _ := strconv.Atoi(strings.Trim(at.Path, "/")) // no path: database 0
 	conf := &config.Config{
-		Broker:          where,
+		Broker:          broker,
 		ResultBackend:   where,
 		DefaultQueue:    "machinery_tasks",
 		ResultsExpireIn: 3600,
@@ -94,6 +97,10 @@ func newServer(client, where string) (*machinery.Server, error) {
 			NormalTasksPollPeriod: 1000, DelayedTasksPollPeriod: 500,
 		},
 	}
+	// With a binding key that is not the queue's name, what is sent before a worker has declared the queue gets elsewhere.
+	conf.AMQP = &config.AMQPConfig{
+		Exchange: "machinery_exchange", ExchangeType: "direct", BindingKey: conf.DefaultQueue, PrefetchCount: prefetch,
+	}
 	password, _ := at.User.Password()
 	switch client {
 	case "go-redigo":
@@ -102,6 +109,9 @@ func newServer(client, where string) (*machinery.Server, error) {
 	case "go-redis":
 		return machinery.NewServer(conf, brokers.NewGR(conf, []string{at.Host}, database),
 			backends.NewGR(conf, []string{at.Host}, database), locks.New()), nil
+	case "go-amqp":
+		return machinery.NewServer(conf, amqp.New(conf),
+			backends.New(conf, at.Host, at.User.Username(), password, "", database), locks.New()), nil
 	}
 	return nil, fmt.Errorf("no such client: %s", client)
 }

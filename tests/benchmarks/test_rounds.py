@@ -80,6 +80,24 @@ def test_goals_in_absolute_numbers_are_shown_at_the_pace_of_the_machine_that_the
     assert all(goal.reached_at_pace is None for goal in reached_goals({"machinery": ours}, {}))
 
 
+def test_goals_on_rabbitmq_are_others_and_are_not_brought_to_a_pace() -> None:
+    found = {
+        "machinery": {"send_per_s": 2_000.0, "batch_per_s": 14_000.0, "threads_drain_per_s": 9_000.0, "p50_ms": 0.5},
+        "dramatiq": {"send_per_s": 5_000.0, "threads_drain_per_s": 3_000.0},
+        "go-amqp": {"send_per_s": 1_000.0, "threads_drain_per_s": 10_000.0},
+        "bare": {"threads_cpu_us": 46.0},
+    }
+    goals = reached_goals(found, {}, "rabbitmq")
+    assert {goal.text: (goal.measured, goal.reached) for goal in goals} == {
+        "send one by one, against Go": ("2.00x", True),
+        "send in batches, in tasks a second": ("14,000", False),
+        "drain, against Dramatiq": ("3.00x", True),
+        "drain, against Go": ("0.90x", False),
+        "round trip, p50, in ms": ("0.5", True),
+    }
+    assert all(goal.at_pace == "" and goal.reached_at_pace is None for goal in goals)
+
+
 def test_the_yardstick_is_no_peer() -> None:
     found = {"machinery": {"threads_drain_per_s": 4.0}, "bare": {"threads_drain_per_s": 9.0}}
     assert [goal.text for goal in reached_goals(found, {})] == ["drain, in tasks a second"]

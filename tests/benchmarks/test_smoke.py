@@ -17,12 +17,19 @@ pytest.importorskip("redis", reason="needs the redis package")
 
 from benchmarks.ideas import IDEAS
 from benchmarks.measures import IDEA_COLUMNS
+from benchmarks.rabbitmq_service import NoRabbitmq, find_program
+from tests.services.chain import missing
 
 ROOT = Path(__file__).parents[2]
 ONLY = "drain,kind,two,trip,load,chord,later,sqlite,distance"
+ONLY_ON_RABBITMQ = "drain,kind,two,trip,chord"
 COLUMNS = {
     *("send_per_s", "batch_per_s", "threads_drain_per_s", "async_drain_per_s", "threads_cpu_us", "redis_cpu_us"),
     *("p50_ms", "p99_ms", "load_p99_ms", "small_chord_s", "later_s", "sqlite_drain_per_s"),
+}
+COLUMNS_ON_RABBITMQ = {
+    *("send_per_s", "batch_per_s", "threads_drain_per_s", "async_drain_per_s", "threads_cpu_us", "redis_cpu_us"),
+    *("rabbitmq_cpu_us", "p50_ms", "p99_ms", "small_chord_s"),
 }
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
@@ -88,6 +95,33 @@ def test_each_idea_can_be_left_out_and_nothing_is_lost_without_it(redis_database
     assert all(values.keys() == set(IDEA_COLUMNS) for values in report["without"].values())
     assert sum(run["verdict"]["lost"] for run in report["runs"]) == 0
     assert "| settling in batches " in table
+
+
+@pytest.fixture
+def rabbitmq_program() -> str:
+    """What the benchmark starts; it takes no RabbitMQ from elsewhere."""
+    try:
+        return find_program("rabbitmq-server")
+    except NoRabbitmq as reason:
+        missing("amqp", str(reason))
+
+
+@pytest.mark.usefixtures("rabbitmq_program")
+def test_a_small_run_on_rabbitmq_measures_everything_and_loses_nothing(redis_database: str, tmp_path: Path) -> None:
+    pytest.importorskip("pika", reason="needs the pika package")
+    running = start(redis_database, tmp_path, "--broker", "rabbitmq", "--peers", "bare", "--only", ONLY_ON_RABBITMQ)
+    table, log = running.communicate()
+    assert running.returncode == 0, log
+    report: dict[str, Any] = json.loads((tmp_path / "report" / "report.json").read_text("utf-8"))
+    assert report["failures"] == []
+    assert {run["measure"] for run in report["runs"]} == set(ONLY_ON_RABBITMQ.split(","))
+    assert sum(run["verdict"]["sent"] for run in report["runs"]) > 0
+    assert sum(run["verdict"]["lost"] for run in report["runs"]) == 0
+    assert report["medians"]["machinery"].keys() >= COLUMNS_ON_RABBITMQ
+    assert report["medians"]["bare"].keys() >= {"send_per_s", "threads_drain_per_s"}
+    assert "| CPU of RabbitMQ, draining, µs " in table
+    assert list((tmp_path / "temporary").iterdir()) == []
+    assert working_in(tmp_path) == []
 
 
 def test_an_interrupted_run_ends_all_that_it_started(redis_database: str, tmp_path: Path) -> None:
