@@ -7,8 +7,17 @@ from collections.abc import Generator
 import pytest
 
 from tests.services.fixtures import amqp_url, rabbit_server, redis_database, redis_server, redis_url
+from tests.services.shared import pytest_configure, pytest_unconfigure
 
-__all__ = ["amqp_url", "rabbit_server", "redis_database", "redis_server", "redis_url"]
+__all__ = [
+    "amqp_url",
+    "pytest_configure",
+    "pytest_unconfigure",
+    "rabbit_server",
+    "redis_database",
+    "redis_server",
+    "redis_url",
+]
 
 
 @pytest.hookimpl(wrapper=True)

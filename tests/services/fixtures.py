@@ -58,6 +58,8 @@ def amqp_url() -> Iterator[str]:
     """A RabbitMQ node for the whole run. It has a place for others: name queues, exchanges and binding keys uniquely."""
     rabbitmq = pytest.importorskip("tests.services.rabbitmq", reason="needs the pika package", exc_type=ImportError)
     with obtained("amqp", rabbitmq.SOURCES) as url:
+        if not rabbitmq.comes_up(url):
+            missing("amqp", f"nothing answers at {urlsplit(url).hostname}:{urlsplit(url).port}")
         yield url
 
 

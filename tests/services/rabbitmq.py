@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
+from urllib.parse import urlsplit
 
 from tests.services.chain import Source, Unobtainable, check_docker, from_environment
 from tests.services.processes import ServerProcess, free_port
@@ -36,10 +37,21 @@ def program(name: str) -> str:
     raise Unobtainable(f"there is no {name}")
 
 
-def answers(port: int) -> bool:
-    """Whether an AMQP 0-9-1 server answers on ``port`` of this machine now."""
+def comes_up(url: str) -> bool:
+    """Whether a server answers at ``url`` within the time that one takes to start."""
+    where = urlsplit(url)
+    deadline = time.monotonic() + PATIENCE
+    while not answers(where.port or 5672, where.hostname or "localhost"):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def answers(port: int, host: str = "127.0.0.1") -> bool:
+    """Whether an AMQP 0-9-1 server answers there now."""
     try:
-        with socket.create_connection(("127.0.0.1", port), 1) as probe:
+        with socket.create_connection((host, port), 1) as probe:
             probe.settimeout(2)
             probe.sendall(_FIRST_BYTES)
             return probe.recv(1) == b"\x01"  # a method frame: connection.start
@@ -168,12 +180,10 @@ def from_container() -> Iterator[str]:
         raise Unobtainable(f"the image {IMAGE} does not start ({type(error).__name__}: {error})") from error
     try:
         host, port = container.get_container_host_ip(), int(container.get_exposed_port(5672))
-        deadline = time.monotonic() + PATIENCE
-        while not answers(port):
-            if time.monotonic() > deadline:
-                raise Unobtainable(f"the image {IMAGE} does not answer within {PATIENCE:.0f} s")
-            time.sleep(0.1)
-        yield f"amqp://guest:guest@{host}:{port}/"
+        url = f"amqp://guest:guest@{host}:{port}/"
+        if not comes_up(url):
+            raise Unobtainable(f"the image {IMAGE} does not answer within {PATIENCE:.0f} s")
+        yield url
     finally:
         container.stop()
 

@@ -1,4 +1,4 @@
-"""The workflows run on RabbitMQ as broker, with results in Redis, and in RabbitMQ itself."""
+"""The workflows run on RabbitMQ as broker, with results in Redis."""
 
 from __future__ import annotations
 
@@ -16,11 +16,4 @@ class TestWithResultsInRedis(WorkflowContract):
     def server(self, amqp_url: str, redis_database: str, config: Config) -> Iterator[Server]:
         where = {"broker": amqp_url, "result_backend": redis_database, "lock": redis_database}
         with Server.from_config(config.with_(**where)) as server:
-            yield server
-
-
-class TestWithResultsInRabbitMQ(WorkflowContract):
-    @pytest.fixture
-    def server(self, amqp_url: str, config: Config) -> Iterator[Server]:
-        with Server.from_config(config.with_(broker=amqp_url)) as server:
             yield server
