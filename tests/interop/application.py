@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -44,9 +44,9 @@ class Application:
             yield Application(server)
 
     @contextmanager
-    def worker(self, concurrency: int = 4) -> Iterator[Application]:
-        """A worker that consumes within the block."""
-        worker = self.server.new_worker("python", concurrency)
+    def worker(self, concurrency: int = 4, queues: Iterable[str] | None = None) -> Iterator[Application]:
+        """A worker that consumes within the block, from the default queue if no others are named."""
+        worker = self.server.new_worker("python", concurrency, queues)
         worker.set_pre_task_handler(self._note_run)
         with worker:
             yield self

@@ -9,7 +9,9 @@ import pytest
 from tests.interop.gomachinery import GoMissing, build_program
 from tests.services.chain import missing
 
-pytest.register_assert_rewrite("tests.interop.matrix", "tests.interop.matrix_workflows", "tests.interop.application")
+pytest.register_assert_rewrite(
+    "tests.interop.matrix", "tests.interop.matrix_workflows", "tests.interop.amqp_matrix", "tests.interop.application"
+)
 
 
 @pytest.fixture(scope="session")

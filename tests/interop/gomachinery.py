@@ -87,7 +87,7 @@ class GoGroup:
 
 @dataclass(frozen=True, slots=True)
 class GoMachinery:
-    """The program with the services it is to use. ``client`` is ``redigo`` or ``goredis``."""
+    """The program with the services it is to use. ``client`` is ``redigo`` or ``goredis``; ``flags`` are one service's own."""
 
     program: Path
     client: str
@@ -95,6 +95,7 @@ class GoMachinery:
     backend: str
     db: int
     queue: str = "machinery_tasks"
+    flags: tuple[str, ...] = ()
 
     def on_queue(self, queue: str) -> GoMachinery:
         """The same with another default queue."""
@@ -164,6 +165,7 @@ class GoMachinery:
             str(self.program),
             *("-client", self.client, "-broker", self.broker, "-backend", self.backend),
             *("-db", str(self.db), "-queue", self.queue),
+            *self.flags,
             *words,
         ]
 

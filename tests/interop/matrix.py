@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -19,7 +19,7 @@ from machinery import Arg, AsyncResult, Signature, State, TaskFailed
 from machinery.errors import StateNotFound
 from tests.interop.application import Application
 from tests.interop.eventually import eventually
-from tests.interop.gomachinery import GoMachinery, GoWorker, wire
+from tests.interop.gomachinery import GoMachinery, GoWorker, Wire, wire
 from tests.interop.wire_types import EXAMPLES, TEXT, Example
 
 WAIT = 15.0
@@ -34,6 +34,12 @@ class Sides:
 
     go: GoMachinery
     python: Application
+    headers: dict[str, Any] = field(default_factory=lambda: HEADERS, kw_only=True)
+    """What the broker carries unchanged."""
+
+    def delayed_by_python(self) -> list[Wire]:
+        """What waits for its time in Python's way, as Go lists it."""
+        return self.go.delayed()
 
 
 def int64(value: int) -> tuple[str, int]:
@@ -162,12 +168,12 @@ class PythonSendsAndGoRuns:
         assert second.signature["RetryCount"] == 1
 
     def test_headers_arrive_and_survive_a_retry(self, sides: Sides, go_worker: GoWorker) -> None:
-        sent = sides.python.server.send_task(task("headers", headers=HEADERS))
-        retried = sides.python.server.send_task(task("fail_times", 1, headers=HEADERS, retry_count=1))
+        sent = sides.python.server.send_task(task("headers", headers=sides.headers))
+        retried = sides.python.server.send_task(task("fail_times", 1, headers=sides.headers, retry_count=1))
 
-        assert json.loads(sent.get(timeout=WAIT)) == HEADERS
+        assert json.loads(sent.get(timeout=WAIT)) == sides.headers
         assert retried.get(timeout=WAIT) == 2
-        assert [run.signature["Headers"] for run in go_worker.runs(retried.uuid, 2)] == [HEADERS, HEADERS]
+        assert [run.signature["Headers"] for run in go_worker.runs(retried.uuid, 2)] == [sides.headers] * 2
 
     def test_on_success_gets_the_results_appended(self, sides: Sides, go_worker: GoWorker) -> None:
         last = task("multiply", 4)
@@ -234,10 +240,10 @@ class GoSendsAndPythonRuns:
         sent = wire(example.task, (example.type, example.wire))
         sides.go.send(sent)
 
+        assert sides.python.server.result(sent["UUID"]).get(timeout=WAIT) == example.expected
         answer = sides.go.result(sent["UUID"])
         expected = example.wire if isinstance(example.value, bytes) else example.expected
         assert (answer.error, answer.types, answer.values) == ("", (example.answered_as,), (expected,))
-        assert sides.python.server.result(sent["UUID"]).get(timeout=WAIT) == example.expected
 
     @pytest.mark.parametrize("example", [e for e in EXAMPLES if e.value == []], ids=str)
     def test_null_is_an_empty_list(self, sides: Sides, python_worker: Application, example: Example) -> None:
@@ -326,15 +332,15 @@ class GoSendsAndPythonRuns:
         assert second.signature.retry_count == 1
 
     def test_headers_arrive_and_survive_a_retry(self, sides: Sides, python_worker: Application) -> None:
-        sent = wire("headers", Headers=HEADERS)
-        retried = wire("fail_times", int64(1), Headers=HEADERS, RetryCount=1)
+        sent = wire("headers", Headers=sides.headers)
+        retried = wire("fail_times", int64(1), Headers=sides.headers, RetryCount=1)
         sides.go.send(sent, retried)
 
         (text,) = sides.go.result(sent["UUID"]).values
-        assert json.loads(text) == HEADERS
+        assert json.loads(text) == sides.headers
         assert sides.go.result(retried["UUID"]).values == (2,)
         runs = python_worker.runs(retried["UUID"])
-        assert [without_extensions(run.signature.headers) for run in runs] == [HEADERS, HEADERS]
+        assert [without_extensions(run.signature.headers) for run in runs] == [sides.headers] * 2
 
     def test_a_chain_of_go_runs_to_its_end(self, sides: Sides, python_worker: Application) -> None:
         first, middle, last = wire("add", int64(1), int64(1)), wire("add", int64(5)), wire("multiply", int64(4))
@@ -443,12 +449,14 @@ class EachReadsTheOther:
         assert state.created_at == created
 
     def test_go_reads_retry_that_python_wrote_and_the_delayed_copy(self, fresh_sides: Sides) -> None:
-        sent = wire("retry_later", string("later"), int64(3_600_000), RetryCount=2, Headers=HEADERS)
+        sent = wire("retry_later", string("later"), int64(3_600_000), RetryCount=2, Headers=fresh_sides.headers)
         fresh_sides.go.send(sent)
 
         with fresh_sides.python.worker() as worker:
             worker.runs(sent["UUID"], 1)
-            (copy,) = eventually(lambda: [d for d in fresh_sides.go.delayed() if d["UUID"] == sent["UUID"]])
+            (copy,) = eventually(
+                lambda: [each for each in fresh_sides.delayed_by_python() if each["UUID"] == sent["UUID"]]
+            )
 
         assert fresh_sides.go.state(sent["UUID"])["State"] == "RETRY"
         assert datetime.fromisoformat(copy["ETA"]) > datetime.now(UTC) + timedelta(minutes=59)
@@ -456,11 +464,11 @@ class EachReadsTheOther:
             {"Name": "", "Type": "string", "Value": "later"},
             {"Name": "", "Type": "int64", "Value": 3_600_000},
         ]
-        assert (without_extensions(copy["Headers"]), copy["RetryCount"]) == (HEADERS, 2)
+        assert (without_extensions(copy["Headers"]), copy["RetryCount"]) == (fresh_sides.headers, 2)
 
     def test_python_reads_the_delayed_copy_that_go_wrote(self, fresh_sides: Sides) -> None:
         sent = fresh_sides.python.server.send_task(
-            task("retry_later", "later", 3_600_000, retry_count=2, headers=HEADERS)
+            task("retry_later", "later", 3_600_000, retry_count=2, headers=fresh_sides.headers)
         )
 
         with fresh_sides.go.worker() as worker:
@@ -470,7 +478,7 @@ class EachReadsTheOther:
         assert copy.eta is not None
         assert copy.eta > datetime.now(UTC) + timedelta(minutes=59)
         assert copy.args == (Arg("string", "later"), Arg("int64", 3_600_000))
-        assert (copy.headers, copy.retry_count) == (HEADERS, 2)
+        assert (copy.headers, copy.retry_count) == (fresh_sides.headers, 2)
 
     def test_go_reads_failure_that_python_wrote(self, fresh_sides: Sides) -> None:
         sent = wire("fail", string("boom"))
@@ -493,18 +501,24 @@ class EachReadsTheOther:
         assert (state.task_name, state.state, state.results, state.error) == ("fail", State.FAILURE, None, "boom")
 
     def test_each_lists_what_the_other_sent(self, fresh_sides: Sides) -> None:
-        from_go = wire("echo_strings", ("[]string", ["a", TEXT]), Headers=HEADERS, RetryCount=4)
+        from_go = wire("echo_strings", ("[]string", ["a", TEXT]), Headers=fresh_sides.headers, RetryCount=4)
         fresh_sides.go.send(from_go)
-        from_python = fresh_sides.python.server.send_task(task("echo_float64", 2.0, headers=HEADERS, immutable=True))
+        from_python = fresh_sides.python.server.send_task(
+            task("echo_float64", 2.0, headers=fresh_sides.headers, immutable=True)
+        )
 
         by_python = {signature.uuid: signature for signature in fresh_sides.python.server.pending_tasks()}
         by_go = {signature["UUID"]: signature for signature in fresh_sides.go.pending()}
         read = by_python[from_go["UUID"]]
         assert read.args == (Arg("[]string", ["a", TEXT]),)
-        assert (read.name, read.headers, read.retry_count) == ("echo_strings", HEADERS, 4)
+        assert (read.name, read.headers, read.retry_count) == ("echo_strings", fresh_sides.headers, 4)
         read_by_go = by_go[from_python.uuid]
         assert read_by_go["Args"] == [{"Name": "", "Type": "float64", "Value": 2.0}]
-        assert (read_by_go["Name"], read_by_go["Headers"], read_by_go["Immutable"]) == ("echo_float64", HEADERS, True)
+        assert (read_by_go["Name"], read_by_go["Headers"], read_by_go["Immutable"]) == (
+            "echo_float64",
+            fresh_sides.headers,
+            True,
+        )
 
 
 class BothOnOneQueue:
@@ -545,7 +559,6 @@ class BothOnOneQueue:
 
         with fresh_sides.python.worker() as python_worker:
             python_worker.runs(sent["UUID"], 1)
-            eventually(lambda: sent["UUID"] in {delayed["UUID"] for delayed in fresh_sides.go.delayed()})
         with fresh_sides.go.worker() as go_worker:
             (run,) = go_worker.wait_for("run", sent["UUID"])
             assert fresh_sides.go.result(callback["UUID"]).values == ("boom|own",)

@@ -33,6 +33,7 @@ func main() {
 	flag.StringVar(&o.backend, "backend", "127.0.0.1:6379", "address of the result backend: host:port or scheme://…")
 	flag.IntVar(&o.db, "db", 0, "number of the Redis database")
 	flag.StringVar(&o.queue, "queue", "machinery_tasks", "default queue")
+	flag.IntVar(&o.resultsExpireIn, "results-expire-in", 3600, "seconds for which results are kept")
 	concurrency := flag.Int("concurrency", 4, "worker: how many tasks run at once")
 	raw := flag.Bool("raw", false, "send: leave argument values as they came instead of making Go values of them")
 	flag.Parse()
@@ -74,9 +75,9 @@ func run(o options, concurrency int, raw bool, words []string) error {
 	case command == "state" && len(rest) == 1:
 		return printState(server, rest[0])
 	case command == "pending" && len(rest) == 0:
-		return printSignatures(server.GetBroker().GetPendingTasks(""))
+		return printPending(server, "")
 	case command == "pending" && len(rest) == 1:
-		return printSignatures(server.GetBroker().GetPendingTasks(rest[0]))
+		return printPending(server, rest[0])
 	case command == "delayed" && len(rest) == 0:
 		return printSignatures(server.GetBroker().GetDelayedTasks())
 	case command == "group" && len(rest) == 2:

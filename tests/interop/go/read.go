@@ -36,6 +36,14 @@ func printState(server *machinery.Server, uuid string) error {
 	return printLine(object{"state": state})
 }
 
+// printPending prints what waits in a queue. On AMQP Go lists only what it has tasks for.
+func printPending(server *machinery.Server, queue string) error {
+	if err := server.RegisterTasks(allTasks()); err != nil {
+		return err
+	}
+	return printSignatures(server.GetBroker().GetPendingTasks(queue))
+}
+
 // printSignatures prints what the broker listed, in its order.
 func printSignatures(signatures []*tasks.Signature, err error) error {
 	if err != nil {

@@ -135,6 +135,13 @@ func makeGoValues(signatures []*tasks.Signature) error {
 			}
 			signature.Args[i].Value = value.Interface()
 		}
+		for name, value := range signature.Headers {
+			if number, isNumber := value.(json.Number); isNumber {
+				if whole, err := number.Int64(); err == nil {
+					signature.Headers[name] = whole
+				}
+			}
+		}
 		nested := append(append([]*tasks.Signature{signature.ChordCallback}, signature.OnSuccess...), signature.OnError...)
 		if err := makeGoValues(nested); err != nil {
 			return err

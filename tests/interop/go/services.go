@@ -14,7 +14,7 @@ import (
 // options say which services to use; what they mean beyond the scheme is up to the service's own file.
 type options struct {
 	client, broker, backend, queue string
-	db                             int
+	db, resultsExpireIn            int
 }
 
 type brokerMaker func(cnf *config.Config, address string, o options) (brokers.Broker, error)
@@ -32,7 +32,7 @@ func newServer(o options) (*machinery.Server, error) {
 		Broker:          o.broker,
 		ResultBackend:   o.backend,
 		DefaultQueue:    o.queue,
-		ResultsExpireIn: 3600,
+		ResultsExpireIn: o.resultsExpireIn,
 	}
 	scheme, address := splitAddress(o.broker, o.client)
 	makeBroker, found := brokerMakers[scheme]
