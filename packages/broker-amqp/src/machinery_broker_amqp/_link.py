@@ -51,13 +51,17 @@ class Link:
         self._start_afresh()
 
     def _start_afresh(self) -> None:
-        self.session: Session | None = None
-        """The connection of the moment. Its `Session.reason` says whether it lives."""
+        self._session: Session | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._connecting: asyncio.Task[Session] | None = None
         self._failures = 0
         self._next_try = 0.0
         self._process = os.getpid()
+
+    @property
+    def session(self) -> Session | None:
+        """The connection of the moment, of this process. Its `Session.reason` says whether it lives."""
+        return self._session if self._process == os.getpid() else None
 
     # -- from any thread ----------------------------------------------------------------------------------------------------
 
@@ -166,12 +170,12 @@ class Link:
         failure: BaseException = Lost("no address to connect to")
         for node in self.service.nodes:
             try:
-                self.session = await self._open(node)
+                session = self._session = await self._open(node)
             except (*DRIVER_ERRORS, Lost) as error:
                 failure = error
             else:
                 self._failures = 0
-                return self.session
+                return session
         self._failures += 1
         pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(self._failures, 30))
         self._next_try = time.monotonic() + pause * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, hides nothing

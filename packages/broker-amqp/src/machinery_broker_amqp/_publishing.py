@@ -117,8 +117,8 @@ class Confirms:
 
     def _send(self, batch: Batch, positions: Sequence[int], start: int) -> None:
         publish, sent, parcels = self._raw.basic_publish, self._sent, batch.parcels
-        if self.channel.reason is not None:
-            batch.give_up(self.channel.reason)
+        if (reason := self.channel.reason) is not None:
+            batch.give_up(reason)
             return
         try:
             for position in positions[start : start + _AT_ONCE]:
