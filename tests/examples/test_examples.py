@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -139,6 +140,44 @@ def test_redis_tasks_sends_what_its_worker_runs(service: str, tmp_path: Path, re
     assert (sent.stdout, sent.stderr) == (REDIS_TASKS, "")
     assert worker.returncode == 0
     assert "ERROR example: panic_task: RuntimeError('oops')" in (tmp_path / "worker.log").read_text("utf-8")
+
+
+AMQP_TASKS = """\
+a task                      2
+an urgent task              4
+a task of another queue     'the report on sales'
+a task with a countdown     6
+a task that is retried      'worked at attempt 3'
+a chain                     48
+a group                     [2, 10]
+a chord                     20
+a task that is refused      failed: this cannot be read
+"""
+
+
+@pytest.mark.parametrize("results", ["rabbitmq", "redis"])
+def test_amqp_tasks_sends_what_its_worker_runs(
+    results: str, amqp_url: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    where = {
+        "AMQP_URL": amqp_url,
+        "REDIS_URL": request.getfixturevalue("redis_database") if results == "redis" else "",
+        "EXAMPLE_QUEUE": f"example-{uuid4().hex}",
+    }
+    with (
+        (tmp_path / "worker.log").open("wb") as log,
+        subprocess.Popen(
+            [sys.executable, "amqp_tasks.py", "worker"], cwd=EXAMPLES, env={**os.environ, **where}, stderr=log
+        ) as worker,
+    ):
+        try:
+            sent = run("amqp_tasks.py", "send", **where)
+        finally:
+            worker.terminate()
+    dead = run("amqp_tasks.py", "dead", **where)
+
+    assert (sent.stdout, worker.returncode) == (AMQP_TASKS, 0), (tmp_path / "worker.log").read_text("utf-8")
+    assert re.fullmatch(r"\w+: .*this cannot be read.*\nsent again: 1\n", dead.stdout)
 
 
 class TestTheInjectedApplication:

@@ -6,12 +6,16 @@ import os
 import time
 from pathlib import Path
 
-from machinery import Exponential, Server
+from machinery import Config, Exponential, Server
 from tests.faults.ledger import note
 
 LEDGER = Path(os.environ["LEDGER"])
 
-server = Server.from_url(os.environ["SERVICE_URL"], drain_timeout=10)
+server = (
+    Server.from_url(os.environ["SERVICE_URL"], drain_timeout=10)
+    if os.environ["SERVICE_URL"]
+    else Server.from_config(Config.from_env().with_(drain_timeout=10))
+)
 
 
 @server.task

@@ -24,8 +24,8 @@ TASKS = 2000
 class Workers:
     """Worker processes of the application, in process groups of their own."""
 
-    def __init__(self, url: str, folder: Path) -> None:
-        self._environment = {**os.environ, "SERVICE_URL": url, "LEDGER": str(folder / "ledger")}
+    def __init__(self, url: str, folder: Path, **environment: str) -> None:
+        self._environment = {**os.environ, "SERVICE_URL": url, "LEDGER": str(folder / "ledger"), **environment}
         self._log = folder / "workers.log"
         self._processes: list[subprocess.Popen[bytes]] = []
 

@@ -57,7 +57,9 @@ def raw(amqp_url: str) -> Iterator[Any]:
 
 
 @contextmanager
-def node(factory: pytest.TempPathFactory, settings: dict[str, str] | None = None, advanced: str = "") -> Iterator[RabbitServer]:
+def node(
+    factory: pytest.TempPathFactory, settings: dict[str, str] | None = None, advanced: str = ""
+) -> Iterator[RabbitServer]:
     """A node with such settings, for a module to share, since starting one takes seconds."""
     try:
         server = RabbitServer(factory.mktemp("rabbitmq"), settings, advanced)
