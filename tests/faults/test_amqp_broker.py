@@ -27,11 +27,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(150)]
 DELAYED = 500
 MESSAGES = 5000
 
-loses_what_waits = pytest.mark.xfail(
-    strict=False,
-    reason="RabbitMQ moves what expires in a classic queue on without a confirm: a node that dies loses what came down lately",
-)
-
 
 class Load:
     """Two workers and a sender of a mixture of tasks, some of which have an ETA, some a successor, some are tried again."""
@@ -143,15 +138,19 @@ def test_nothing_is_lost_when_the_node_restarts_under_load(
 
 
 @pytest.mark.parametrize("kill", [False, True], ids=["stopped", "killed"])
-@loses_what_waits
 def test_nothing_that_waits_for_its_time_is_lost_when_the_node_restarts(
     load: Load, rabbit_server: RabbitServer, *, kill: bool
 ) -> None:
+    # Given a ladder that has been there for a while: RabbitMQ 3.10 notes a new quorum queue's place on the disk within minutes
+    load.server.broker.publish([Message(b"{}", "another", datetime.now(UTC) + timedelta(seconds=20))])
+    rabbit_server.restart()
     load.send()
     load.wait_until_under_way()
 
+    # When the node goes down and comes up again
     rabbit_server.restart(kill=kill)
 
+    # Then all comes down
     load.check()
 
 
@@ -288,7 +287,6 @@ def test_nothing_is_lost_when_the_node_is_stopped_in_turn_with_its_connections(
 
 
 @pytest.mark.parametrize("kill", [False, True], ids=["stopped", "killed"])
-@loses_what_waits
 def test_what_comes_down_the_ladder_while_the_node_goes_down_is_not_lost(
     rabbit_server: RabbitServer, make_stream: Callable[..., Stream], *, kill: bool
 ) -> None:

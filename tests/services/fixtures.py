@@ -63,12 +63,16 @@ def amqp_url() -> Iterator[str]:
         yield url
 
 
+PROMPT_DEAD_LETTERS = "{dead_letter_worker_publisher_confirm_timeout, 2000}"
+"""What a quorum queue sent on to a queue that was not up yet, when the node had been killed, it sends again after 3 minutes."""
+
+
 @pytest.fixture
 def rabbit_server(tmp_path: Path) -> Iterator[object]:
     """A RabbitMQ node of the test's own (`RabbitServer`), to be killed and restarted."""
     rabbitmq = pytest.importorskip("tests.services.rabbitmq", reason="needs the pika package", exc_type=ImportError)
     try:
-        server = rabbitmq.RabbitServer(tmp_path / "rabbitmq")
+        server = rabbitmq.RabbitServer(tmp_path / "rabbitmq", advanced=PROMPT_DEAD_LETTERS)
     except Unobtainable as reason:
         missing("amqp", str(reason))
     with server:

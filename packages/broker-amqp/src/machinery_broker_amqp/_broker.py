@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from machinery_broker_amqp._session import Got, Session
 
 _NEVER = datetime.max.replace(tzinfo=UTC)
+_LONGEST_LOOK = 120.0
+"""Seconds that a look at all that is delayed may take."""
 _LARGEST_LOOK = 100_000
 """Messages of one ladder's rung that are looked at, at most."""
 
@@ -126,11 +128,12 @@ class AmqpBroker(Broker):
 
         async def look_everywhere(session: Session) -> list[Got]:
             found: list[Got] = []
-            for name in (BEYOND, ONWARDS, *DELAYED.rungs, *POSTPONED.rungs):
+            rungs = [*await DELAYED.standing(session), *await POSTPONED.standing(session)]
+            for name in (BEYOND, ONWARDS, *rungs):
                 found += await look(session, name, _LARGEST_LOOK)
             return found
 
-        messages = [_to_message(got) for got in self._link.call(look_everywhere)]
+        messages = [_to_message(got) for got in self._link.call(look_everywhere, timeout=_LONGEST_LOOK)]
         return sorted(messages, key=lambda message: message.eta or _NEVER)[:limit]
 
     def _check_inspection(self) -> None:
@@ -146,9 +149,9 @@ class AmqpBroker(Broker):
 
         async def purge_all(session: Session) -> int:
             purged = await purge(session, queue)
-            return purged + await take(session, POSTPONED.rungs, lambda got: got.routing_key == queue)
+            return purged + await take(session, await POSTPONED.standing(session), lambda got: got.routing_key == queue)
 
-        return self._link.call(purge_all)
+        return self._link.call(purge_all, timeout=_LONGEST_LOOK)
 
     # -- dead letters -------------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from machinery.abc import Message
-from machinery_broker_amqp._ladder import ONWARDS
+from machinery_broker_amqp._ladder import ONWARDS, declare_onwards
 from machinery_broker_amqp._looking import Held
 from machinery_broker_amqp._names import ETA, QUEUE
 from machinery_broker_amqp._publishing import own_headers
@@ -15,7 +15,7 @@ from machinery_broker_amqp._publishing import own_headers
 if TYPE_CHECKING:
     from machinery_broker_amqp._link import Link
     from machinery_broker_amqp._publishing import Publisher
-    from machinery_broker_amqp._session import Got
+    from machinery_broker_amqp._session import Got, Session
 
 EVERY = 60.0
 """Seconds between two looks."""
@@ -42,8 +42,15 @@ class Forwarding:
 
     def _forward(self) -> bool:
         held = Held(ONWARDS, _AT_ONCE)
+
+        async def fetch(session: Session) -> None:
+            channel = await session.channel()
+            await declare_onwards(channel)
+            channel.close()
+            await held.fetch(session)
+
         try:
-            self._link.call(held.fetch)
+            self._link.call(fetch)
             if not held.messages:
                 return False
             self._publisher.publish([_to_message(got) for got in held.messages])

@@ -3,8 +3,11 @@
 Rung ``n`` is a queue in which a message stays for 2ⁿ milliseconds, and an exchange of the same name before it. A message
 carries one header for each rung from its highest down: ``1``, stay here, or ``0``, pass by. What expires on a rung goes to the
 exchange of the rung below, and from the lowest to the exchange `OUT`, where every queue is bound with its own name: so any number
-of delays of any length, to the millisecond, need 32 queues, and RabbitMQ does all of it by itself. All of it is durable; it keeps
-a message's priority and its routing key, which is its queue's name.
+of delays of any length, to the millisecond, need 32 queues, and RabbitMQ does all of it by itself. It keeps a message's priority
+and its routing key, which is its queue's name.
+
+Rungs are quorum queues, the only ones that let go of what has expired no sooner than the next queue has confirmed it: what a
+classic queue sends on is lost when the node dies before it is written. A message may come twice instead.
 
 What has longer to wait than all rungs together waits in a queue of its own (`ONWARDS`) for as long as RabbitMQ can, and comes
 back to a worker's keeper then, to be sent up again.
@@ -12,7 +15,9 @@ back to a worker's keeper then, to be sent up again.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from machinery_broker_amqp._options import UNLIMITED_DELIVERIES
 
 if TYPE_CHECKING:
     from machinery_broker_amqp._session import Channel, Session
@@ -40,10 +45,18 @@ class Ladder:
         """The name of a rung's queue and exchange."""
         return f"{self.name}.{number:02d}"
 
-    @property
-    def rungs(self) -> list[str]:
-        """The names of all, in the order in which messages pass them."""
-        return [self.rung(number) for number in reversed(range(RUNGS))]
+    async def standing(self, session: Session) -> list[str]:
+        """The names of the rungs that exist, in the order in which messages pass them. Raises pika's errors."""
+        found: list[str] = []
+        channel = await session.channel()
+        try:
+            for number in range(RUNGS):
+                if await channel.count(self.rung(number)) is None:
+                    break
+                found.insert(0, self.rung(number))
+        finally:
+            channel.close()
+        return found
 
     def names(self, milliseconds: int) -> tuple[str, ...]:
         """What `declare` declares for a wait of that many ``milliseconds``."""
@@ -79,8 +92,7 @@ class Ladder:
         name, raw = self.rung(number), channel.raw
         below = self.rung(number - 1) if number else OUT
         await channel.ask(raw.exchange_declare, name, "headers", durable=True)
-        arguments = {"x-queue-type": "classic", "x-message-ttl": 2**number, "x-dead-letter-exchange": below}
-        await channel.ask(raw.queue_declare, name, durable=True, arguments=arguments)
+        await channel.ask(raw.queue_declare, name, durable=True, arguments=_arguments(2**number, below))
         for digit in "01":
             matching = {"x-match": "all", _header(number): digit}
             if digit == "1":
@@ -93,14 +105,27 @@ def _header(number: int) -> str:
     return f"machinery_rung_{number:02d}"
 
 
-async def _declare_beyond(channel: Channel) -> None:
-    await channel.ask(channel.raw.queue_declare, ONWARDS, durable=True, arguments={"x-queue-type": "classic"})
-    arguments = {
-        "x-queue-type": "classic",
-        "x-message-ttl": _BEYOND_MS,
-        "x-dead-letter-exchange": "",
-        "x-dead-letter-routing-key": ONWARDS,
+def _arguments(milliseconds: int, further: str) -> dict[str, Any]:
+    """Of a queue in which messages stay for so long, and go further then, once they have arrived there."""
+    return {
+        "x-queue-type": "quorum",
+        "x-message-ttl": milliseconds,
+        "x-dead-letter-exchange": further,
+        "x-dead-letter-strategy": "at-least-once",
+        "x-overflow": "reject-publish",  # which that strategy wants; there is no limit that could be reached
+        "x-delivery-limit": UNLIMITED_DELIVERIES,  # looks count
     }
+
+
+async def declare_onwards(channel: Channel) -> None:
+    """Declare the queue of what has to go up again. Raises pika's errors."""
+    await channel.ask(channel.raw.queue_declare, ONWARDS, durable=True, arguments={"x-queue-type": "classic"})
+
+
+async def _declare_beyond(channel: Channel) -> None:
+    await declare_onwards(channel)
+    await channel.ask(channel.raw.queue_bind, ONWARDS, OUT, routing_key=ONWARDS)
+    arguments = {**_arguments(_BEYOND_MS, OUT), "x-dead-letter-routing-key": ONWARDS}
     await channel.ask(channel.raw.queue_declare, BEYOND, durable=True, arguments=arguments)
 
 

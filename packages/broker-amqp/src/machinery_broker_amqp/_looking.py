@@ -5,17 +5,27 @@ RabbitMQ puts what is requeued where it was. It marks it as redelivered, which m
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pika
 
 from machinery_broker_amqp._errors import NOT_FOUND, Lost
+from machinery_broker_amqp._options import MOST_PREFETCHED
+from machinery_broker_amqp._session import Got
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from machinery_broker_amqp._session import Channel, Got, Session
+    from machinery_broker_amqp._session import Channel, Session
+
+
+_FETCHED_SINGLY = 50
+"""Messages that are asked for one by one."""
+_SILENCE = 1.0
+"""Seconds after which no more are pushed."""
 
 
 async def look(session: Session, queue: str, limit: int, keep: Callable[[Got], bool] | None = None) -> list[Got]:
@@ -90,15 +100,44 @@ class Held:
 
     async def fetch(self, session: Session) -> None:
         """Hold messages until ``limit`` were chosen; none where there is no such queue. Raises pika's errors."""
+        if self._limit <= 0:
+            return
         channel = self._channel = await session.channel()
         try:
+            waiting = await channel.count(self._queue)
+            if waiting is None:
+                return
+            if min(waiting, self._limit) > _FETCHED_SINGLY:
+                await self._have_pushed(channel, waiting)
             while len(self.messages) < self._limit and (got := await channel.get(self._queue)) is not None:
-                self._tags[got.tag] = None
-                if self._chosen is None or self._chosen(got):
-                    self.messages.append(got)
+                self._note(got)
         except pika.exceptions.ChannelClosedByBroker as error:
             if error.reply_code != NOT_FOUND:
                 raise
+
+    def _note(self, got: Got) -> None:
+        self._tags[got.tag] = None
+        if self._chosen is None or self._chosen(got):
+            self.messages.append(got)
+
+    async def _have_pushed(self, channel: Channel, waiting: int) -> None:
+        """Let RabbitMQ push them, many at once: one for each question and answer would take long."""
+        wanted = min(waiting, self._limit if self._chosen is None else waiting, MOST_PREFETCHED)
+        pushed: asyncio.Queue[Got] = asyncio.Queue()
+
+        def on_message(_: Any, method: Any, properties: pika.BasicProperties, body: bytes) -> None:
+            pushed.put_nowait(
+                Got(method.delivery_tag, method.redelivered, method.routing_key, properties, body, waiting)
+            )
+
+        await channel.ask(channel.raw.basic_qos, prefetch_count=wanted)
+        frame = await channel.ask(channel.raw.basic_consume, self._queue, on_message)
+        with contextlib.suppress(TimeoutError):  # others have taken the rest
+            for _ in range(wanted):
+                self._note(await asyncio.wait_for(pushed.get(), _SILENCE))
+        await channel.ask(channel.raw.basic_cancel, frame.method.consumer_tag)
+        while not pushed.empty():
+            self._note(pushed.get_nowait())
 
     async def delete(self, _: Session) -> None:
         """What was chosen is no longer needed. Raises pika's errors."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pika
@@ -14,6 +15,22 @@ from machinery_broker_amqp._errors import DRIVER_ERRORS, Lost
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+_EXPECTED = frozenset({403, 404, 405, 406})
+"""Codes with which RabbitMQ closes a channel of ours by way of an answer: what is not there, locked, or different."""
+
+
+class _Answers(logging.Filter):
+    """Leaves out of pika's log that a channel of ours was closed by way of an answer; whoever asked tells what it means."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to log it."""
+        arguments = record.args if isinstance(record.args, tuple) else ()
+        return not (len(arguments) == 3 and arguments[0] in getattr(arguments[2], "machinery_expects", ()))  # noqa: PLR2004
+
+
+logging.getLogger("pika.channel").addFilter(_Answers())
 
 
 class Got(NamedTuple):
@@ -124,6 +141,7 @@ class Channel:
         self._waiting: set[asyncio.Future[Any]] = set()
         self._getting: asyncio.Future[Any] | None = None
         raw.add_on_close_callback(lambda _, reason: self.lost(reason))
+        raw.machinery_expects = _EXPECTED
         raw.add_callback(self._on_empty, [spec.Basic.GetEmpty], one_shot=False)
 
     async def ask(self, method: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
