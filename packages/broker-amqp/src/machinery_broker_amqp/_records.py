@@ -115,12 +115,13 @@ class Records:
             held = await self.hold(bench, uuid)
             if held:
                 return await self._write(bench, uuid, held, decide)
-        async with self._alone(session, uuid), self._workshop.bench(session) as bench:
-            held = await self.hold(bench, uuid)
-            if held is not None:
-                return await self._write(bench, uuid, held, decide)
-        async with self._workshop.bench(session) as bench:  # the look has closed the other one
-            return await self._write(bench, uuid, [], decide)
+        async with self._alone(session, uuid):
+            async with self._workshop.bench(session) as bench:
+                held = await self.hold(bench, uuid)
+                if held is not None:
+                    return await self._write(bench, uuid, held, decide)
+            async with self._workshop.bench(session) as bench:  # the look has closed the other one
+                return await self._write(bench, uuid, [], decide)
 
     async def _write(
         self, bench: Bench, uuid: str, held: Sequence[Got], decide: Callable[[TaskState | None], TaskState]
