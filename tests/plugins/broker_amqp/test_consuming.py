@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from random import Random
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -298,3 +300,20 @@ def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitServer
     """Takes back after 3 s what a consumer holds, and looks often."""
     with node(tmp_path_factory, {"consumer_timeout": "3000"}, "{channel_tick_interval, 500}") as made:
         yield made
+
+
+def test_threads_that_acknowledge_at_once_never_acknowledge_twice(broker: AmqpBroker) -> None:
+    """RabbitMQ would close the channel for it, and all that is under way would come again."""
+    queue = f"queue-{uuid4().hex}"
+    count = 800
+    broker.publish([Message(b"%d" % number, queue) for number in range(count)])
+    consumer = broker.consumer(queue, "first")
+    received: list[Delivery] = []
+    while len(received) < count:
+        received += consumer.receive(count, 10)
+    Random(1).shuffle(received)  # noqa: S311 - an order, the same in each run
+    assert in_threads(8, lambda number: [consumer.ack([each]) for each in received[number::8]]) == [[[]] * 100] * 8
+    broker.publish([Message(b"last", queue)])
+    (last,) = consumer.receive(1, 10)  # on the same channel still
+    assert (last.body, last.redelivered) == (b"last", False)
+    assert last.handle.subscription is received[0].handle.subscription

@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
+import pika
 import pytest
 
 from machinery.abc import Config, Delivery, Message
@@ -13,7 +15,7 @@ from machinery.errors import BrokerUnavailable
 from machinery.testing._expectations import eventually
 from machinery_broker_amqp import AmqpBroker
 from machinery_broker_amqp._consumer import AmqpConsumer
-from machinery_broker_amqp._ladder import BEYOND, DELAYED, LONGEST, POSTPONED, Ladder
+from machinery_broker_amqp._ladder import BEYOND, DELAYED, LONGEST, ONWARDS, POSTPONED, Ladder
 from tests.plugins.broker_amqp.conftest import config_with, node
 from tests.services.rabbitmq import RabbitServer
 
@@ -227,3 +229,26 @@ def test_many_small_delays_are_not_late(broker: AmqpBroker, queue: str) -> None:
 
     assert sorted(map(int, came)) == list(range(500))
     assert time.monotonic() - began < 10
+
+
+def test_what_cannot_be_sent_on_holds_up_nobody_and_is_kept(
+    broker: AmqpBroker, config: Config, server: RabbitServer
+) -> None:
+    """Of what has to go up the ladder again, one that says no queue, beside one that does."""
+    queue = f"queue-{uuid4().hex}"
+    consumer = broker.consumer(queue, "first")
+    consumer.receive(1, 0)
+    connection = pika.BlockingConnection(pika.URLParameters(server.url))
+    raw = connection.channel()
+    raw.confirm_delivery()
+    raw.queue_declare(ONWARDS, durable=True, arguments={"x-queue-type": "classic"})
+    for body, headers in ((b"lost", {}), (b"found", {"machinery_queue": queue})):
+        raw.basic_publish("", ONWARDS, body, pika.BasicProperties(headers=headers, delivery_mode=2))
+    consumer.maintain()
+    (delivery,) = consumer.receive(2, 10)
+    assert delivery.body == b"found"
+    assert raw.queue_declare(ONWARDS, passive=True).method.message_count == 0
+    (letter,) = broker.dead(config.default_queue, 10)
+    assert letter.body == b"lost"
+    assert "cannot be sent on" in letter.reason
+    connection.close()

@@ -68,7 +68,7 @@ class AmqpBroker(Broker):
         self._link = Link(service, "broker", BrokerUnavailable)
         self._publisher = Publisher(self._link, self._topology)
         self._dead_letters = DeadLetters(self._link, self._publisher, self._topology)
-        self._forwarding = Forwarding(self._link, self._publisher)
+        self._forwarding = Forwarding(self._link, self._publisher, self._dead_letters, config.default_queue)
         self._consumers: set[AmqpConsumer] = set()
         self._capabilities = BrokerCapabilities(
             priorities="x-max-priority" in service.options.queue_declare_args,

@@ -73,6 +73,7 @@ class AmqpConsumer(Consumer):
                 return []
             if self._has_ended():
                 self._link.post(subscription.settle, [("nack", delivery.handle.tag, True) for delivery in received])
+                self._link.post(_in_background, subscription.halt)  # it may have been made while `stop` was called
                 self._link.check_open()
                 return []
             if subscription.reason is not None:  # what it has pushed goes back by itself
@@ -160,20 +161,23 @@ class AmqpConsumer(Consumer):
 
     def ack(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         """Done. Written soon; what RabbitMQ never hears of, since the connection is lost, comes again."""
-        ours, lost = self._take_back(deliveries)
-        if ours:
-            tags = sorted(delivery.handle.tag for delivery in ours)
-            with self._guard:
+        with (
+            self._guard
+        ):  # until it is posted: another thread may not go past these, nor these past what it has taken back
+            ours, lost = self._take_back(deliveries)
+            if ours:
+                tags = sorted(delivery.handle.tag for delivery in ours)
                 oldest = min(next(iter(self._loans), tags[-1] + 1), *self._unsettled, tags[-1] + 1)
-            through = [tag for tag in tags if tag < oldest]
-            commands = [("ack", through[-1], True)] if through else []
-            commands += [("ack", tag, False) for tag in tags[len(through) :]]
-            self._settle(ours, commands)
+                through = [tag for tag in tags if tag < oldest]
+                commands = [("ack", through[-1], True)] if through else []
+                commands += [("ack", tag, False) for tag in tags[len(through) :]]
+                self._settle(ours, commands)
         return lost
 
     def nack(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         """Give back, each to its old place in the queue."""
-        ours, lost = self._take_back(deliveries, for_a_while=True)
+        with self._guard:
+            ours, lost = self._take_back(deliveries, for_a_while=True)
         if ours:
             subscription: Subscription = ours[0].handle.subscription
             subscription.total = None  # so that a `receive` from now on asks for more, after this
@@ -202,7 +206,8 @@ class AmqpConsumer(Consumer):
         return self._forwarding.run()
 
     def _replace(self, deliveries: Sequence[Delivery], replace: Callable[[list[Content]], None]) -> list[Delivery]:
-        ours, lost = self._take_back(deliveries, for_a_while=True)
+        with self._guard:
+            ours, lost = self._take_back(deliveries, for_a_while=True)
         if ours:
             try:
                 replace([(delivery.body, delivery.handle.properties) for delivery in ours])
@@ -218,21 +223,20 @@ class AmqpConsumer(Consumer):
     ) -> tuple[list[Delivery], list[Delivery]]:
         """Those that were on loan, and those that were not, or are so no more.
 
-        ``for_a_while``: until `_note_settled`, nothing is acknowledged past them.
+        ``for_a_while``: until `_note_settled`, nothing is acknowledged past them. To be called with the guard held.
         """
         self._link.check_open()
         ours: list[Delivery] = []
         lost: list[Delivery] = []
-        with self._guard:
-            loans = self._loans if self._lender is not None and self._lender.reason is None else {}
-            for delivery in deliveries:
-                if loans.get(delivery.handle.tag) is delivery:
-                    del loans[delivery.handle.tag]
-                    ours.append(delivery)
-                    if for_a_while:
-                        self._unsettled.add(delivery.handle.tag)
-                else:
-                    lost.append(delivery)
+        loans = self._loans if self._lender is not None and self._lender.reason is None else {}
+        for delivery in deliveries:
+            if loans.get(delivery.handle.tag) is delivery:
+                del loans[delivery.handle.tag]
+                ours.append(delivery)
+                if for_a_while:
+                    self._unsettled.add(delivery.handle.tag)
+            else:
+                lost.append(delivery)
         return ours, lost
 
     def _note_settled(self, deliveries: Sequence[Delivery]) -> None:

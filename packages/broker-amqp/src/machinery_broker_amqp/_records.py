@@ -9,6 +9,7 @@ connection may have (``machinery.lock.<uuid>``) takes that part.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections import OrderedDict
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ import pika
 from machinery.abc import State, TaskState
 from machinery.errors import ResultTooLarge
 from machinery.wire import decode_state, encode_state
-from machinery_broker_amqp._errors import LOCKED
+from machinery_broker_amqp._errors import DRIVER_ERRORS, LOCKED, Lost
 from machinery_broker_amqp._names import record_lock
 from machinery_broker_amqp._publishing import LARGEST_MESSAGE
 from machinery_broker_amqp._workbench import Turns, Workshop
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
     from typing import Any
 
-    from machinery_broker_amqp._session import Got, Session
+    from machinery_broker_amqp._session import Channel, Got, Session
     from machinery_broker_amqp._workbench import Bench
 
 FINISHED = "machinery.finished"
@@ -181,6 +182,11 @@ class Records:
 
     async def _tell(self, session: Session, state: TaskState) -> None:
         """Tell those who wait. Nobody may: then it goes nowhere."""
+        # The record is stored: should telling fail, who waits looks by itself.
+        with contextlib.suppress(*DRIVER_ERRORS, Lost):
+            await self._tell_anybody(session, state)
+
+    async def _tell_anybody(self, session: Session, state: TaskState) -> None:
         async with self._workshop.bench(session) as bench:
             if FINISHED not in session.declared:
                 await bench.channel.ask(bench.raw.exchange_declare, FINISHED, "direct")
@@ -204,15 +210,21 @@ class _Alone:
                 if error.reply_code != LOCKED:
                     raise
                 await asyncio.sleep(_BETWEEN_TRIES)
+            except asyncio.CancelledError:
+                _let_go(channel, self._name)  # it may have been declared by now, and would lock others out
+                raise
             else:
                 self._channel = channel
                 return
 
     async def __aexit__(self, *_: object) -> None:
-        channel = self._channel
-        if channel.reason is None:
-            channel.raw.queue_delete(self._name)
-            channel.close()
+        _let_go(self._channel, self._name)
+
+
+def _let_go(channel: Channel, lock: str) -> None:
+    if channel.reason is None:
+        channel.raw.queue_delete(lock)
+        channel.close()
 
 
 def last_word(bodies: Iterable[bytes]) -> TaskState | None:
