@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from random import Random
 from typing import Any
 from uuid import uuid4
 
@@ -302,18 +301,33 @@ def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitServer
         yield made
 
 
-def test_threads_that_acknowledge_at_once_never_acknowledge_twice(broker: AmqpBroker) -> None:
+def test_threads_that_acknowledge_at_once_never_acknowledge_twice(
+    broker: AmqpBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """RabbitMQ would close the channel for it, and all that is under way would come again."""
+    # Given two messages, of which one thread is about to acknowledge the first
     queue = f"queue-{uuid4().hex}"
-    count = 800
-    broker.publish([Message(b"%d" % number, queue) for number in range(count)])
+    fill(broker, queue, 2)
     consumer = broker.consumer(queue, "first")
     received: list[Delivery] = []
-    while len(received) < count:
-        received += consumer.receive(count, 10)
-    Random(1).shuffle(received)  # noqa: S311 - an order, the same in each run
-    assert in_threads(8, lambda number: [consumer.ack([each]) for each in received[number::8]]) == [[[]] * 100] * 8
-    broker.publish([Message(b"last", queue)])
-    (last,) = consumer.receive(1, 10)  # on the same channel still
-    assert (last.body, last.redelivered) == (b"last", False)
+    while len(received) < 2:
+        received += consumer.receive(2, 10)
+    post, others = consumer._link.post, list[threading.Thread]()
+
+    def post_later(*what: Any) -> bool:
+        if not others:
+            # When another acknowledges the second in that moment
+            others.append(threading.Thread(target=consumer.ack, args=(received[1:],)))
+            others[0].start()
+            others[0].join(0.5)
+        return post(*what)
+
+    monkeypatch.setattr(consumer._link, "post", post_later)
+    assert consumer.ack(received[:1]) == []
+    others[0].join(10)
+
+    # Then the channel goes on
+    fill(broker, queue, 1)
+    (last,) = consumer.receive(1, 10)
+    assert not last.redelivered
     assert last.handle.subscription is received[0].handle.subscription
