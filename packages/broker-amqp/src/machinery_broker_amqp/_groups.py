@@ -282,11 +282,8 @@ class Groups:
             return is_ours and await self._sign(session, group, claimant)
         kept = await self._peek(session, _group_queue(group))
         callback = _stored(kept[0], "").callback if kept else None
-        for pause in (
-            0.0,
-            _BETWEEN_LOOKS,
-            10 * _BETWEEN_LOOKS,
-        ):  # Go stores the callback's state soon after it has read
+        # Go stores the callback's state soon after it has read.
+        for pause in (0.0, _BETWEEN_LOOKS, 10 * _BETWEEN_LOOKS):
             await asyncio.sleep(pause)
             if callback is not None and await self._exists(session, callback.uuid):
                 await self._sign(session, group, GO)

@@ -9,8 +9,8 @@ and its routing key, which is its queue's name.
 Rungs are quorum queues, the only ones that let go of what has expired no sooner than the next queue has confirmed it: what a
 classic queue sends on is lost when the node dies before it is written. A message may come twice instead.
 
-What has longer to wait than all rungs together waits in a queue of its own (`ONWARDS`) for as long as RabbitMQ can, and comes
-back to a worker's keeper then, to be sent up again.
+What has longer to wait than all rungs together waits in a queue of its own (`BEYOND`), and is found in another then (`ONWARDS`),
+from which a worker's keeper sends it up again.
 """
 
 from __future__ import annotations
@@ -93,12 +93,9 @@ class Ladder:
         below = self.rung(number - 1) if number else OUT
         await channel.ask(raw.exchange_declare, name, "headers", durable=True)
         await channel.ask(raw.queue_declare, name, durable=True, arguments=_arguments(2**number, below))
-        for digit in "01":
-            matching = {"x-match": "all", _header(number): digit}
-            if digit == "1":
-                await channel.ask(raw.queue_bind, name, name, routing_key="", arguments=matching)
-            else:
-                await channel.ask(raw.exchange_bind, below, name, routing_key="", arguments=matching)
+        stay, pass_by = ({"x-match": "all", _header(number): digit} for digit in "10")
+        await channel.ask(raw.queue_bind, name, name, routing_key="", arguments=stay)
+        await channel.ask(raw.exchange_bind, below, name, routing_key="", arguments=pass_by)
 
 
 def _header(number: int) -> str:

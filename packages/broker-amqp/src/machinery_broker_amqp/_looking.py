@@ -28,12 +28,9 @@ _SILENCE = 1.0
 """Seconds after which no more are pushed."""
 
 
-async def look(session: Session, queue: str, limit: int, keep: Callable[[Got], bool] | None = None) -> list[Got]:
-    """Up to ``limit`` messages of ``queue``, oldest first, all of them put back; none where there is no such queue.
-
-    ``keep``: which of them count.
-    """
-    held = Held(queue, limit, keep)
+async def look(session: Session, queue: str, limit: int) -> list[Got]:
+    """Up to ``limit`` messages of ``queue``, oldest first, all of them put back; none where there is no such queue."""
+    held = Held(queue, limit)
     try:
         await held.fetch(session)
     finally:

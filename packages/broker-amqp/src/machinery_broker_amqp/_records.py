@@ -116,7 +116,7 @@ class Records:
             held = await self.hold(bench, uuid)
             if held:
                 return await self._write(bench, uuid, held, decide)
-        async with self._alone(session, uuid):
+        async with _Alone(session, record_lock(uuid)):
             async with self._workshop.bench(session) as bench:
                 held = await self.hold(bench, uuid)
                 if held is not None:
@@ -176,9 +176,6 @@ class Records:
 
     def _declare(self, bench: Bench, uuid: str) -> None:
         bench.raw.queue_declare(uuid, auto_delete=True, arguments=self.life)
-
-    def _alone(self, session: Session, uuid: str) -> _Alone:
-        return _Alone(session, record_lock(uuid))
 
     async def _tell(self, session: Session, state: TaskState) -> None:
         """Tell those who wait. Nobody may: then it goes nowhere."""

@@ -11,13 +11,13 @@ import pika
 from pika import spec
 from pika.adapters.asyncio_connection import AsyncioConnection
 
-from machinery_broker_amqp._errors import DRIVER_ERRORS, Lost
+from machinery_broker_amqp._errors import DIFFERENT, DRIVER_ERRORS, LOCKED, NOT_FOUND, REFUSED, Lost
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-_EXPECTED = frozenset({403, 404, 405, 406})
+_EXPECTED = frozenset({REFUSED, NOT_FOUND, LOCKED, DIFFERENT})
 """Codes with which RabbitMQ closes a channel of ours by way of an answer: what is not there, locked, or different."""
 
 
@@ -34,7 +34,7 @@ logging.getLogger("pika.channel").addFilter(_Answers())
 
 
 class Got(NamedTuple):
-    """A message that was fetched from a queue, or none of it yet settled."""
+    """A message that was fetched from a queue and is not settled yet."""
 
     tag: int
     redelivered: bool
@@ -176,7 +176,7 @@ class Channel:
         try:
             frame = await self.ask(self.raw.queue_declare, queue, passive=True)
         except pika.exceptions.ChannelClosedByBroker as error:
-            if error.reply_code == 404:  # noqa: PLR2004 - not found
+            if error.reply_code == NOT_FOUND:
                 return None
             raise
         return int(frame.method.message_count)

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from machinery_broker_amqp._session import Channel, Session
 
 
+_SHORTEST_PAUSE = 0.01
+"""Seconds between two looks, however often is asked for."""
+
+
 class Waiting:
     """All who wait through one backend. Lives on the loop."""
 
@@ -30,38 +34,36 @@ class Waiting:
         self, session: Session, ids: Sequence[str], longest: float, interval: float
     ) -> list[TaskState | None]:
         """The records once all are final, or ``longest`` seconds are over."""
+        if longest <= 0 or not ids:
+            return await self._load(session, ids)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + longest
-        if longest <= 0:
-            return await self._load(session, ids)
-        ear = await self._listen(session)
-        told: dict[str, TaskState] = {}
-        heard = asyncio.Event()
+        found: dict[str, TaskState | None] = dict.fromkeys(ids)
+        running = set(found)
+        all_final = asyncio.Event()
 
         def on_final(state: TaskState) -> None:
-            told[state.task_uuid] = state
-            heard.set()
+            found[state.task_uuid] = state
+            running.discard(state.task_uuid)
+            if not running:
+                all_final.set()
 
-        wanted = list(dict.fromkeys(ids))
-        found: dict[str, TaskState | None] = {}
+        ear = await self._listen(session)
+        wanted = list(found)
         try:
             await ear.bind(wanted, on_final)
             while True:
-                heard.clear()
-                missing = [uuid for uuid in wanted if not _is_final(found.get(uuid))]
-                looked = await self._load(session, missing)
-                found |= dict(zip(missing, looked, strict=True))
-                found |= {uuid: state for uuid, state in told.items() if not _is_final(found.get(uuid))}
-                next_look = min(deadline, loop.time() + max(interval, 0.01))
-                while not all(_is_final(found.get(uuid)) for uuid in wanted):
-                    try:
-                        await asyncio.wait_for(heard.wait(), next_look - loop.time())
-                    except TimeoutError:
-                        break
-                    heard.clear()
-                    found |= {uuid: state for uuid, state in told.items() if not _is_final(found.get(uuid))}
-                if loop.time() >= deadline or all(_is_final(found.get(uuid)) for uuid in wanted):
-                    return [found.get(uuid) for uuid in ids]
+                looked_for = list(running)
+                for uuid, state in zip(looked_for, await self._load(session, looked_for), strict=True):
+                    if state is not None and state.is_completed:
+                        on_final(state)
+                    elif uuid in running:  # else it was told of meanwhile
+                        found[uuid] = state
+                left = deadline - loop.time()
+                if not running or left <= 0:
+                    return [found[uuid] for uuid in ids]
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(all_final.wait(), min(left, max(interval, _SHORTEST_PAUSE)))
         finally:
             ear.unbind(wanted, on_final)
 
@@ -99,7 +101,7 @@ class _Ear:
             if uuid not in self._listeners:
                 raw.queue_bind(self._queue, FINISHED, routing_key=uuid)
             self._listeners.setdefault(uuid, []).append(listener)
-        await self.channel.ask(raw.queue_bind, self._queue, FINISHED, routing_key=ids[-1] if ids else "")
+        await self.channel.ask(raw.queue_bind, self._queue, FINISHED, routing_key=ids[-1])
 
     def unbind(self, ids: Sequence[str], listener: Callable[[TaskState], None]) -> None:
         """And no more."""
@@ -124,7 +126,3 @@ class _Ear:
 
 def _ignore(_: Any) -> None:
     """There is no *no-wait* for unbinding."""
-
-
-def _is_final(state: TaskState | None) -> bool:
-    return state is not None and state.is_completed
