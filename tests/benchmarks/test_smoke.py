@@ -32,7 +32,7 @@ COLUMNS_ON_RABBITMQ = {
     *("rabbitmq_cpu_us", "p50_ms", "p99_ms", "small_chord_s"),
 }
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 
 def start(redis_database: str, folder: Path, *arguments: str) -> subprocess.Popen[str]:
