@@ -204,8 +204,8 @@ class Scene:
         return made
 
     def is_quiet(self) -> bool:
-        """Whether nothing is left to be done."""
-        return not self.busy and not self.services.pending_tasks() and not self.services.delayed_tasks()
+        """Whether nothing is left to be done. What is delayed is looked for first: it may become due between the two looks."""
+        return not self.busy and not self.services.delayed_tasks() and not self.services.pending_tasks()
 
 
 class Mortal:
