@@ -75,13 +75,14 @@ def another(broker: RedisBroker) -> Iterator[Callable[..., RedisConsumer]]:
 
 
 @pytest.fixture
-def later() -> Iterator[Callable[..., None]]:
-    """Makes a call after some seconds; at the end all have been made. Name it last, so that it ends first."""
+def later() -> Iterator[Callable[..., threading.Timer]]:
+    """Makes a call after some seconds, in a thread to be joined; at the end all were made. Name it last, so it ends first."""
     timers: list[threading.Timer] = []
 
-    def start(seconds: float, *call: Any) -> None:
+    def start(seconds: float, *call: Any) -> threading.Timer:
         timers.append(threading.Timer(seconds, call[0], call[1:]))
         timers[-1].start()
+        return timers[-1]
 
     yield start
     for timer in timers:

@@ -319,10 +319,11 @@ def test_who_may_not_look_while_subscribing_looks_apart(
         backend = RedisBackend.from_url(redis_database.replace("redis://", "redis://plain:pw@"), Config())
         for number in range(3):
             backend.submit([pending()])
-            later(0.1, backend.save, [success(value=number)])
+            saving = later(0.1, backend.save, [success(value=number)])
             (found,) = backend.wait(["u1"], 5, interval=5)
             assert found is not None
             assert found.results == (TaskResult("int64", number),)
+            saving.join()  # who waits is told before who saves is answered, and the user goes with its connections
         backend.close()
     finally:
         raw.execute_command("ACL DELUSER", "plain")
