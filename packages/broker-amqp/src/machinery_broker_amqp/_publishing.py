@@ -12,6 +12,7 @@ import pika
 
 from machinery.errors import BrokerUnavailable, ConfigError, MessageTooLarge, PublishError, Unavailable
 from machinery_broker_amqp._errors import DRIVER_ERRORS, NOT_FOUND, Lost, code_of, largest_message
+from machinery_broker_amqp._frames import Frames
 from machinery_broker_amqp._ladder import DELAYED, POSTPONED
 from machinery_broker_amqp._names import ETA, HEADER, LONGEST_NAME, QUEUE, check_queue
 
@@ -29,7 +30,9 @@ _JSON = "application/json"
 _LARGEST_HEADERS = 64 * 1024
 """Bytes: a message's properties must fit into one frame, with what we add."""
 _AT_ONCE = 500
-"""Messages written before the loop gets to look at what RabbitMQ has confirmed meanwhile."""
+"""Messages written before the loop gets to look at what RabbitMQ has confirmed meanwhile,"""
+_MOST_BYTES = 1024 * 1024
+"""and bytes of bodies after which one does not begin another."""
 
 
 LARGEST_MESSAGE = 128 * 1024 * 1024
@@ -102,6 +105,7 @@ class Confirms:
         self.session = session
         self.channel = channel
         self._raw = channel.raw
+        self._frames = Frames(channel.raw)
         self._sent: dict[int, tuple[Batch, int]] = {}
         self._tag = 0
 
@@ -116,21 +120,26 @@ class Confirms:
         self._send(batch, list(batch.parcels), 0)
 
     def _send(self, batch: Batch, positions: Sequence[int], start: int) -> None:
-        publish, sent, parcels = self._raw.basic_publish, self._sent, batch.parcels
         if (reason := self.channel.reason) is not None:
             batch.give_up(reason)
             return
+        sent, size = self._sent, 0
+        written: list[Parcel] = []
+        for position in positions[start : start + _AT_ONCE]:
+            parcel = batch.parcels[position]
+            self._tag += 1
+            sent[self._tag] = (batch, position)
+            written.append(parcel)
+            size += len(parcel.body)
+            if size > _MOST_BYTES:
+                break
         try:
-            for position in positions[start : start + _AT_ONCE]:
-                parcel = parcels[position]
-                self._tag += 1
-                sent[self._tag] = (batch, position)
-                publish(parcel.exchange, parcel.routing_key, parcel.body, parcel.properties, mandatory=True)
+            self._frames.write(written)
         except DRIVER_ERRORS as error:
             batch.give_up(self.channel.reason or error)
             return
-        if start + _AT_ONCE < len(positions):
-            self.channel.loop.call_soon(self._send, batch, positions, start + _AT_ONCE)
+        if start + len(written) < len(positions):
+            self.channel.loop.call_soon(self._send, batch, positions, start + len(written))
 
     def _on_confirm(self, frame: Any) -> None:
         method = frame.method
