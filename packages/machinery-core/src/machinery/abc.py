@@ -30,6 +30,7 @@ from typing import Any, ClassVar
 from machinery._config import Config, parse_section
 from machinery._holding import aholding, check_hold, holding, to_ttl
 from machinery._offloading import in_thread
+from machinery._polling import poll
 from machinery._sections import Section
 from machinery._settings import Span
 from machinery._signatures import Signature
@@ -62,6 +63,7 @@ __all__ = [
     "TaskState",
     "parse_section",
     "parse_url",
+    "poll",
     "redact_url",
 ]
 
