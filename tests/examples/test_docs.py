@@ -42,7 +42,8 @@ def public(thing: type) -> set[str]:
 
 
 def commands() -> dict[str, argparse.ArgumentParser]:
-    actions = _cli._parser()._actions
+    parser, _ = _cli._parser()
+    actions = parser._actions
     (found,) = [action.choices for action in actions if isinstance(action, argparse._SubParsersAction)]
     return dict(found)
 

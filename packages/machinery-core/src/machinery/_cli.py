@@ -10,14 +10,14 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from machinery import __version__
 from machinery._application import load_server
 from machinery._go_json import is_utf8
-from machinery._plugins import describe_installation
+from machinery._plugins import describe_installation, plugin_commands
 from machinery._processes import CONFIG_ERROR_STATUS, Supervisor, quit_with_parent, worker_command
 from machinery._server import Server
 from machinery._signatures import Signature
@@ -61,9 +61,8 @@ def _leave_in_the_end(status: int) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit status: 0 done, 1 it failed, 2 wrong use or configuration, 3 a service is away."""
-    arguments = _parser().parse_args(argv)
     try:
-        return int(arguments.command(arguments))
+        return _run(list(sys.argv[1:] if argv is None else argv))
     except Unavailable as error:
         return _complain(error, UNAVAILABLE_STATUS)
     except ConfigError as error:
@@ -76,14 +75,39 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
 
+def _run(words: Sequence[str]) -> int:
+    parser, own = _parser()
+    service = words[0] if words and not words[0].startswith("-") and words[0] not in own else ""
+    plugin = plugin_commands(service) if service else None
+    if plugin is not None:
+        name: str = _plugin_parser(service, plugin).parse_args(words[1:2]).name
+        return plugin[name](words[2:])
+    arguments = parser.parse_args(words)
+    return int(arguments.command(arguments))
+
+
 def _complain(error: Exception, status: int) -> int:
     logging.getLogger("machinery").debug("where it came from:", exc_info=error)
     print(f"machinery: {type(error).__name__}: {error}", file=sys.stderr)
     return status
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="machinery", description="A task queue that loses nothing.")
+def _plugin_parser(service: str, commands: Mapping[str, object]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=f"machinery {service}",
+        description=f"What the plug-in for {service} can do besides. Each command has a --help of its own.",
+    )
+    parser.add_argument("name", metavar="COMMAND", choices=sorted(commands), help=", ".join(sorted(commands)) or "none")
+    return parser
+
+
+def _parser() -> tuple[argparse.ArgumentParser, Container[str]]:
+    """The parser, and the names of core's own commands."""
+    parser = argparse.ArgumentParser(
+        prog="machinery",
+        description="A task queue that loses nothing.",
+        epilog="machinery SERVICE --help: the commands of an installed plug-in, such as machinery dynamodb create-tables",
+    )
     parser.add_argument("--version", action="version", version=f"machinery {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_CommandParser)
 
@@ -141,7 +165,7 @@ def _parser() -> argparse.ArgumentParser:
     _command(
         commands, "doctor", _doctor, "check the installation and the services' settings that silently break queues"
     )
-    return parser
+    return parser, commands.choices
 
 
 def _command(

@@ -6,7 +6,7 @@ class of `machinery.abc` with ``from_url(url, config)``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from machinery._config import Config, check_section
@@ -60,6 +60,18 @@ def has_backend(scheme: str) -> bool:
 def has_lock(scheme: str) -> bool:
     """Whether an installed distribution has a lock for the scheme."""
     return scheme in offers(LOCKS)
+
+
+def plugin_commands(service: str) -> Mapping[str, Callable[[Sequence[str]], int]] | None:
+    """The commands of the plug-in for a service, named as its distribution ends: ``dynamodb``, ``sqs``, ``gcp``.
+
+    ``None`` where none of that name is installed. Raises `ConfigError` when it cannot be imported.
+    """
+    every = {offer: None for group in GROUPS for claims in offers(group).values() for offer in claims}
+    classes = [load_offer(each) for each in every if each.distribution.endswith(f"-{service}")]
+    if not classes:
+        return None
+    return {name: function for each in classes for name, function in getattr(each, "commands", {}).items()}
 
 
 def _load(group: str, url: str, config: Config) -> Any:

@@ -160,7 +160,11 @@ class Plugin(ABC):
     section: ClassVar[Section | None] = None
     """The configuration section that the plug-in owns, if any."""
     commands: ClassVar[Mapping[str, Callable[[Sequence[str]], int]]] = {}
-    """Subcommands for ``machinery <distribution>``: name → function of the arguments, returning the exit status."""
+    """Commands for ``machinery <service> <name>``: name → function of the arguments after it, returning the exit status.
+
+    The service is how the distribution's name ends: ``machinery dynamodb create-tables`` is of machinery-backend-dynamodb. What a
+    command raises of `machinery.errors` is shown like an error of core's own commands.
+    """
 
     @classmethod
     @abstractmethod
