@@ -6,11 +6,35 @@ from collections.abc import Generator
 
 import pytest
 
-from tests.services.fixtures import amqp_url, rabbit_server, redis_database, redis_server, redis_url
+from tests.services.fixtures import (
+    amqp_url,
+    aws_credentials,
+    dynamodb_server,
+    dynamodb_tables,
+    dynamodb_url,
+    memcached_server,
+    memcached_url,
+    mongo_database,
+    mongo_server,
+    mongo_url,
+    rabbit_server,
+    redis_database,
+    redis_server,
+    redis_url,
+)
 from tests.services.shared import pytest_configure, pytest_unconfigure
 
 __all__ = [
     "amqp_url",
+    "aws_credentials",
+    "dynamodb_server",
+    "dynamodb_tables",
+    "dynamodb_url",
+    "memcached_server",
+    "memcached_url",
+    "mongo_database",
+    "mongo_server",
+    "mongo_url",
     "pytest_configure",
     "pytest_unconfigure",
     "rabbit_server",

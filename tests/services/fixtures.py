@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from itertools import cycle
 from pathlib import Path
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import pytest
 
 from tests.services.chain import Unobtainable, missing, obtained
+from tests.services.processes import comes_up
 
 DATABASES = cycle(range(2, 16))
 """Each test has the next one, so that what an earlier test left running does not disturb. 0 and 1 belong to no single test."""
@@ -75,5 +77,110 @@ def rabbit_server(tmp_path: Path) -> Iterator[object]:
         server = rabbitmq.RabbitServer(tmp_path / "rabbitmq", advanced=PROMPT_DEAD_LETTERS)
     except Unobtainable as reason:
         missing("amqp", str(reason))
+    with server:
+        yield server
+
+
+# -- result backends --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def mongo_url() -> Iterator[str]:
+    """A MongoDB server for the whole run. It has a place for others: name databases uniquely."""
+    mongo = pytest.importorskip("tests.services.mongo", reason="needs the pymongo package", exc_type=ImportError)
+    with obtained("mongo", mongo.SOURCES) as url:
+        if not comes_up(lambda: mongo.answers(url)):
+            missing("mongo", f"nothing answers at {urlsplit(url).hostname}:{urlsplit(url).port}")
+        yield url.rstrip("/")
+
+
+@pytest.fixture
+def mongo_database(mongo_url: str) -> Iterator[str]:
+    """The URL of a database of one test's own."""
+    from tests.services.mongo import connected  # noqa: PLC0415 - present where mongo_url is
+
+    name = f"test_{uuid4().hex}"
+    yield f"{mongo_url}/{name}"
+    with connected(mongo_url) as client:
+        client.drop_database(name)
+
+
+@pytest.fixture
+def mongo_server(tmp_path: Path) -> Iterator[object]:
+    """A MongoDB server of the test's own (`MongoServer`), to be killed and restarted."""
+    mongo = pytest.importorskip("tests.services.mongo", reason="needs the pymongo package", exc_type=ImportError)
+    try:
+        server = mongo.MongoServer(tmp_path / "mongo")
+    except Unobtainable as reason:
+        missing("mongo", str(reason))
+    with server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def memcached_url() -> Iterator[str]:
+    """A Memcached server for the whole run. It has a place for others: name keys uniquely."""
+    from tests.services import memcached  # noqa: PLC0415 - like the others
+
+    with obtained("memcached", memcached.SOURCES) as url:
+        where = urlsplit(url)
+        if not comes_up(lambda: memcached.answers(where.port or 11211, where.hostname or "localhost")):
+            missing("memcached", f"nothing answers at {where.hostname}:{where.port}")
+        yield url.rstrip("/")
+
+
+@pytest.fixture
+def memcached_server(tmp_path: Path) -> Iterator[object]:
+    """A Memcached server of the test's own (`MemcachedServer`), to be killed and restarted. It then holds nothing."""
+    from tests.services import memcached  # noqa: PLC0415 - like the others
+
+    try:
+        server = memcached.MemcachedServer(tmp_path / "memcached")
+    except Unobtainable as reason:
+        missing("memcached", str(reason))
+    with server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def aws_credentials() -> Iterator[None]:
+    """Some credentials, where the environment has none."""
+    from tests.services.dynamodb import credentials  # noqa: PLC0415 - like the others
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in credentials().items():
+            patch.setenv(name, value)
+        yield
+
+
+@pytest.fixture(scope="session")
+def dynamodb_url(aws_credentials: None) -> Iterator[str]:
+    """A DynamoDB for the whole run, without tables. It has a place for others: name tables uniquely."""
+    from tests.services import dynamodb  # noqa: PLC0415 - like the others
+
+    with obtained("dynamodb", dynamodb.SOURCES) as url:
+        where = urlsplit(url)
+        if where.port and not comes_up(lambda: dynamodb.answers(where.port or 0, where.hostname or "localhost")):
+            missing("dynamodb", f"nothing answers at {where.hostname}:{where.port}")
+        yield url.rstrip("/")
+
+
+@pytest.fixture(scope="session")
+def dynamodb_tables(dynamodb_url: str) -> dict[str, str]:
+    """The keys of the section ``dynamodb`` that name two tables, which have a place for others: name tasks uniquely."""
+    from tests.services.dynamodb import create_tables  # noqa: PLC0415 - present where boto3 is
+
+    return create_tables(dynamodb_url)
+
+
+@pytest.fixture
+def dynamodb_server(tmp_path: Path, aws_credentials: None) -> Iterator[object]:
+    """A DynamoDB Local of the test's own (`DynamodbServer`), durable, to be killed and restarted."""
+    from tests.services import dynamodb  # noqa: PLC0415 - like the others
+
+    try:
+        server = dynamodb.DynamodbServer(tmp_path / "dynamodb")
+    except Unobtainable as reason:
+        missing("dynamodb", str(reason))
     with server:
         yield server

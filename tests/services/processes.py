@@ -1,4 +1,4 @@
-"""Starting server programs: a free port, and an end that is certain."""
+"""Starting server programs: where they are, a free port, and an end that is certain."""
 
 from __future__ import annotations
 
@@ -10,8 +10,19 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from tests.services.chain import Unobtainable
+
+SHOP = Path(__file__).parents[2] / ".workshop" / "services"
+"""Where ``scripts/services`` puts what no system has packages of."""
 BETWEEN_LOOKS = 0.01
 """Seconds between two looks whether a program that was just started answers."""
+
+
+def installed(name: str, pattern: str) -> Path:
+    """The one file that ``scripts/services`` has installed for the service. Raises `Unobtainable`."""
+    for found in sorted((SHOP / name).glob(pattern)):
+        return found
+    raise Unobtainable(f"there is no {pattern.rsplit('/', 1)[-1]} in {SHOP / name}; scripts/services puts it there")
 
 
 def free_port() -> int:
@@ -20,6 +31,16 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def comes_up(answers: Callable[[], bool], patience: float = 60.0) -> bool:
+    """Whether a server answers within the time that one takes to start on a busy machine."""
+    deadline = time.monotonic() + patience
+    while not answers():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True
 
 
 class ServerProcess:
@@ -43,6 +64,7 @@ class ServerProcess:
             self._process = subprocess.Popen(
                 self._command,
                 cwd=self._folder,
+                env=dict(os.environ),  # another thread may change it while this one makes a process
                 stdout=output,
                 stderr=output,
                 stdin=subprocess.DEVNULL,

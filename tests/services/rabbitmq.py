@@ -9,13 +9,13 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
 
+from tests.services import processes
 from tests.services.chain import Source, Unobtainable, check_docker, from_environment
 from tests.services.processes import ServerProcess, free_port
 
@@ -40,12 +40,7 @@ def program(name: str) -> str:
 def comes_up(url: str) -> bool:
     """Whether a server answers at ``url`` within the time that one takes to start."""
     where = urlsplit(url)
-    deadline = time.monotonic() + PATIENCE
-    while not answers(where.port or 5672, where.hostname or "localhost"):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.1)
-    return True
+    return processes.comes_up(lambda: answers(where.port or 5672, where.hostname or "localhost"), PATIENCE)
 
 
 def answers(port: int, host: str = "127.0.0.1") -> bool:

@@ -1,52 +1,87 @@
-"""One RabbitMQ node for all processes of a run: each takes seconds and a hundred megabytes, which need be spent only once."""
+"""One server of some services for all processes of a run: each takes seconds or a hundred megabytes, which need be spent once."""
 
 from __future__ import annotations
 
 import os
 import tempfile
 import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import pytest
 
 from tests.services.chain import SOURCES_VARIABLE, Unobtainable, is_asked_for
 
-if TYPE_CHECKING:
-    from tests.services.rabbitmq import RabbitServer
-
-VARIABLE = "AMQP_URL"
 WITHOUT = ("architecture", "contracts", "core", "examples/test_docs", "wire")
 """The folders of tests that need none."""
-_started: list[tuple[RabbitServer, threading.Thread, tempfile.TemporaryDirectory[str]]] = []
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """A service that is shared: the tests find its server by the URL in ``variable``."""
+
+    variable: str
+    module: str
+    make: Callable[[Any, Path], Any]
+    """The server, not started yet, from the module and a folder."""
+
+
+SHARED = (
+    Shared("AMQP_URL", "tests.services.rabbitmq", lambda module, folder: module.RabbitServer(folder)),
+    Shared("MONGODB_URL", "tests.services.mongo", lambda module, folder: module.MongoServer(folder)),
+    Shared(
+        "DYNAMODB_URL", "tests.services.dynamodb", lambda module, folder: module.DynamodbServer(folder, durable=False)
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Started:
+    variable: str
+    server: Any
+    thread: threading.Thread
+    folder: tempfile.TemporaryDirectory[str]
+
+    def end(self) -> None:
+        self.thread.join()
+        self.server.__exit__()
+        self.folder.cleanup()
+        os.environ.pop(self.variable, None)
+
+
+_started: list[_Started] = []
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Begin to start the node, where several processes will run tests; they find it by its URL, and wait until it answers."""
-    if os.environ.get(VARIABLE) or "PYTEST_XDIST_WORKER" in os.environ or not getattr(config.option, "numprocesses", 0):
+    """Begin to start the servers, where several processes will run tests; they find them by URL, and wait for an answer."""
+    if "PYTEST_XDIST_WORKER" in os.environ or not getattr(config.option, "numprocesses", 0):
         return
     if config.args and all(any(f"tests/{name}" in given for name in WITHOUT) for given in config.args):
         return
     if os.environ.get(SOURCES_VARIABLE) and not is_asked_for("program"):
         return
-    try:
-        from tests.services.rabbitmq import RabbitServer  # noqa: PLC0415 - pika may not be there
+    for service in SHARED:
+        if not os.environ.get(service.variable):
+            _start(service)
 
-        folder = tempfile.TemporaryDirectory(prefix="machinery-rabbitmq-")
-        server = RabbitServer(Path(folder.name))
-    except (ImportError, Unobtainable):
-        return  # whoever needs it says so
+
+def _start(service: Shared) -> None:
+    folder = tempfile.TemporaryDirectory(prefix="machinery-shared-")
+    try:
+        server = service.make(import_module(service.module), Path(folder.name))
+    except (ImportError, Unobtainable):  # its driver or its program is not there: whoever needs it says so
+        folder.cleanup()
+        return
     thread = threading.Thread(target=server.start, daemon=True)
     thread.start()
-    _started.append((server, thread, folder))
-    os.environ[VARIABLE] = server.url
+    _started.append(_Started(service.variable, server, thread, folder))
+    os.environ[service.variable] = server.url
 
 
 def pytest_unconfigure() -> None:
-    """End it."""
+    """End them."""
     while _started:
-        server, thread, folder = _started.pop()
-        thread.join()
-        server.__exit__()
-        folder.cleanup()
-        os.environ.pop(VARIABLE, None)
+        _started.pop().end()
