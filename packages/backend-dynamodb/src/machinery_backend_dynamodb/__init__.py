@@ -1,1 +1,6 @@
-"""Amazon DynamoDB for Machinery: result backend. Planned: nothing here works yet."""
+"""Amazon DynamoDB for Machinery: result backend."""
+
+from machinery_backend_dynamodb._backend import DynamodbBackend
+from machinery_backend_dynamodb._options import DynamodbOptions
+
+__all__ = ["DynamodbBackend", "DynamodbOptions"]

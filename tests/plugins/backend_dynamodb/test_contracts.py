@@ -1,0 +1,9 @@
+"""DynamoDB keeps the contract."""
+
+from __future__ import annotations
+
+from machinery.testing import BackendContract
+
+
+class TestDynamodbBackend(BackendContract):
+    pass
