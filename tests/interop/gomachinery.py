@@ -35,8 +35,8 @@ class GoMissing(Exception):
     """No Go here can build the program; the text says why."""
 
 
-def build_program(folder: Path) -> Path:
-    """Build the program into the folder. Go's own cache makes every time but the first quick.
+def build_program(folder: Path, *, old: bool = False) -> Path:
+    """Build the program into the folder, on v2.0.16 or the ``old`` v2.0.13. Go's own cache makes every time but the first quick.
 
     Raises `GoMissing` where there is no ``go`` or one too old. A program that does not compile is an error.
     """
@@ -49,7 +49,15 @@ def build_program(folder: Path) -> Path:
         raise GoMissing(f"Go {OLDEST_GO[0]}.{OLDEST_GO[1]} or newer is needed, this is {version.strip()}")
     program = folder / "gomachinery"
     built = subprocess.run(
-        [go, "build", "-trimpath", "-o", str(program), "."],
+        [
+            go,
+            "build",
+            "-trimpath",
+            *(["-tags", "old", "-modfile", "go.old.mod"] if old else []),
+            "-o",
+            str(program),
+            ".",
+        ],
         cwd=SOURCE,
         capture_output=True,
         text=True,

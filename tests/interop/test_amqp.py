@@ -9,8 +9,6 @@ import pytest
 
 from tests.interop.amqp_matrix import EachReadsTheOtherOnRabbit
 from tests.interop.amqp_sides import AmqpSides, both_sides, fresh_names
-from tests.interop.application import Application
-from tests.interop.gomachinery import GoWorker
 from tests.interop.matrix import BothOnOneQueue, GoSendsAndPythonRuns, PythonSendsAndGoRuns, Sides
 from tests.interop.matrix_workflows import (
     EachReadsTheGroupsOfTheOther,
@@ -41,18 +39,6 @@ def fresh_sides(go_program: Path, amqp_url: str, redis_url: str, has_orphan: boo
     with both_sides(go_program, amqp_url, fresh_names(has_orphan=has_orphan), redis_url) as sides:
         sides.declare()
         yield sides
-
-
-@pytest.fixture(scope="class")
-def go_worker(sides: Sides) -> Iterator[GoWorker]:
-    with sides.go.worker() as worker:
-        yield worker
-
-
-@pytest.fixture(scope="class")
-def python_worker(sides: Sides) -> Iterator[Application]:
-    with sides.python.worker() as worker:
-        yield worker
 
 
 class TestPythonSendsAndGoRuns(PythonSendsAndGoRuns):

@@ -12,9 +12,8 @@ from machinery import TaskFailed, chord
 from machinery.errors import GroupNotFound
 from tests.interop.amqp_matrix import EachReadsTheOtherOnRabbit
 from tests.interop.amqp_sides import AmqpSides, both_sides, fresh_names
-from tests.interop.application import Application
 from tests.interop.eventually import eventually
-from tests.interop.gomachinery import GoWorker, wire
+from tests.interop.gomachinery import wire
 from tests.interop.matrix import WAIT, BothOnOneQueue, GoSendsAndPythonRuns, PythonSendsAndGoRuns, Sides, string, task
 from tests.interop.matrix_workflows import (
     SUMS,
@@ -42,18 +41,6 @@ def fresh_sides(go_program: Path, amqp_url: str) -> Iterator[AmqpSides]:
     with both_sides(go_program, amqp_url, fresh_names(), amqp_url) as sides:
         sides.declare()
         yield sides
-
-
-@pytest.fixture(scope="class")
-def go_worker(sides: Sides) -> Iterator[GoWorker]:
-    with sides.go.worker() as worker:
-        yield worker
-
-
-@pytest.fixture(scope="class")
-def python_worker(sides: Sides) -> Iterator[Application]:
-    with sides.python.worker() as worker:
-        yield worker
 
 
 class TestPythonSendsAndGoRuns(PythonSendsAndGoRuns):

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.application import Application
-from tests.interop.gomachinery import GoWorker
 from tests.interop.matrix import BothOnOneQueue, EachReadsTheOther, GoSendsAndPythonRuns, PythonSendsAndGoRuns, Sides
 from tests.interop.matrix_workflows import (
     EachReadsTheGroupsOfTheOther,
@@ -31,18 +29,6 @@ def sides(go_program: Path, client: str, redis_url: str) -> Iterator[Sides]:
 def fresh_sides(go_program: Path, client: str, redis_url: str) -> Iterator[Sides]:
     with both_sides(go_program, client, redis_url) as sides:
         yield sides
-
-
-@pytest.fixture(scope="class")
-def go_worker(sides: Sides) -> Iterator[GoWorker]:
-    with sides.go.worker() as worker:
-        yield worker
-
-
-@pytest.fixture(scope="class")
-def python_worker(sides: Sides) -> Iterator[Application]:
-    with sides.python.worker() as worker:
-        yield worker
 
 
 class TestPythonSendsAndGoRuns(PythonSendsAndGoRuns):

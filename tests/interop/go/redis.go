@@ -12,7 +12,7 @@ import (
 func init() {
 	brokerMakers["redigo"] = func(cnf *config.Config, address string, o options) (brokers.Broker, error) {
 		useRedis(cnf)
-		return redisbroker.New(cnf, address, "", "", "", o.db), nil
+		return newRedigoBroker(cnf, address, o.db), nil
 	}
 	brokerMakers["goredis"] = func(cnf *config.Config, address string, o options) (brokers.Broker, error) {
 		useRedis(cnf)
@@ -20,7 +20,7 @@ func init() {
 	}
 	backendMakers["redigo"] = func(cnf *config.Config, address string, o options) (backends.Backend, error) {
 		useRedis(cnf)
-		return redisbackend.New(cnf, address, "", "", "", o.db), nil
+		return newRedigoBackend(cnf, address, o.db), nil
 	}
 	backendMakers["goredis"] = func(cnf *config.Config, address string, o options) (backends.Backend, error) {
 		useRedis(cnf)

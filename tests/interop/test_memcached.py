@@ -1,0 +1,63 @@
+"""Go Machinery and this project with messages in Redis and results in Memcached."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.interop.matrix import BothOnOneQueue, EachReadsTheOther, GoSendsAndPythonRuns, PythonSendsAndGoRuns, Sides
+from tests.interop.matrix_workflows import (
+    EachReadsTheGroupsOfTheOther,
+    GoSendsWorkflowsAndPythonRuns,
+    PythonSendsWorkflowsAndGoRuns,
+    WorkflowsOfBothOnOneQueue,
+)
+from tests.interop.store_sides import Store, both_sides
+
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(60, func_only=True)]
+
+
+@pytest.fixture(scope="class")
+def sides(go_program: Path, redis_url: str, memcached_store: Store) -> Iterator[Sides]:
+    with both_sides(go_program, redis_url, memcached_store) as sides:
+        yield sides
+
+
+@pytest.fixture
+def fresh_sides(go_program: Path, redis_url: str, memcached_store: Store) -> Iterator[Sides]:
+    with both_sides(go_program, redis_url, memcached_store) as sides:
+        yield sides
+
+
+class TestPythonSendsAndGoRuns(PythonSendsAndGoRuns):
+    pass
+
+
+class TestGoSendsAndPythonRuns(GoSendsAndPythonRuns):
+    pass
+
+
+class TestEachReadsTheOther(EachReadsTheOther):
+    go_keeps_origins = False
+
+
+class TestBothOnOneQueue(BothOnOneQueue):
+    pass
+
+
+class TestPythonSendsWorkflowsAndGoRuns(PythonSendsWorkflowsAndGoRuns):
+    pass
+
+
+class TestGoSendsWorkflowsAndPythonRuns(GoSendsWorkflowsAndPythonRuns):
+    pass
+
+
+class TestEachReadsTheGroupsOfTheOther(EachReadsTheGroupsOfTheOther):
+    pass
+
+
+class TestWorkflowsOfBothOnOneQueue(WorkflowsOfBothOnOneQueue):
+    pass
