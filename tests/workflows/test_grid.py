@@ -1,0 +1,53 @@
+"""Every broker with every result backend: the workflows run, whatever carries the messages and whatever keeps the results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from itertools import product
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from machinery import Server
+from machinery.abc import Config
+from machinery.testing import WorkflowContract
+
+Fixture = Callable[[str], Any]
+"""The value of a fixture, which is made when it is asked for: nobody starts a service that another pair needs."""
+
+
+def on_redis(fixture: Fixture) -> str:
+    return f"{fixture('redis_database')}?lease=2"
+
+
+BROKERS: Mapping[str, Callable[[Fixture], str]] = {
+    "redis": on_redis,
+    "rabbitmq": lambda fixture: str(fixture("amqp_url")),
+}
+BACKENDS: Mapping[str, Callable[[Fixture], str]] = {
+    "redis": lambda fixture: str(fixture("redis_database")),
+    "rabbitmq": lambda fixture: str(fixture("amqp_url")),
+    "mongodb": lambda fixture: str(fixture("mongo_database")),
+    "memcached": lambda fixture: str(fixture("memcached_url")),
+    "dynamodb": lambda fixture: str(fixture("dynamodb_url")),
+}
+
+
+@pytest.mark.timeout(240)  # thousands of records take some services a while on a busy machine
+class TestEveryPair(WorkflowContract):
+    @pytest.fixture(params=product(BROKERS, BACKENDS), ids="-".join)
+    def server(self, request: pytest.FixtureRequest) -> Iterator[Server]:
+        broker, backend = request.param
+        own = uuid4().hex
+        sections: dict[str, Mapping[str, Any]] = {"amqp": {"exchange": f"exchange-{own}", "binding_key": f"key-{own}"}}
+        if backend == "dynamodb":
+            sections["dynamodb"] = request.getfixturevalue("dynamodb_tables")
+        config = Config(
+            broker=BROKERS[broker](request.getfixturevalue),
+            result_backend=BACKENDS[backend](request.getfixturevalue),
+            default_queue=f"queue-{own}",
+            sections=sections,
+        )
+        with Server.from_config(config) as server:
+            yield server
