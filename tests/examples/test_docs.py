@@ -25,6 +25,7 @@ from machinery import (
 )
 from machinery._task import TaskContext
 from machinery._task_options import RunOptions, TaskOptions
+from machinery.abc import Section
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -93,13 +94,21 @@ def test_the_configuration_page_has_every_key() -> None:
     assert keys - words(DOCS / "reference" / "configuration.md") == set()
 
 
-def test_the_redis_page_has_every_key_and_variable() -> None:
-    options = pytest.importorskip(
-        "machinery_broker_redis._options", reason="needs the redis package", exc_type=ImportError
-    )
-    section = options.REDIS_SECTION
-    names = {field.name for field in fields(section.options)} | set(section.environment)
-    assert names - words(DOCS / "reference" / "redis.md") == set()
+@pytest.mark.parametrize(
+    ("package", "page"),
+    [
+        ("machinery_backend_dynamodb", "dynamodb"),
+        ("machinery_backend_memcache", "memcached"),
+        ("machinery_backend_mongo", "mongodb"),
+        ("machinery_broker_amqp", "rabbitmq"),
+        ("machinery_broker_redis", "redis"),
+    ],
+)
+def test_a_services_page_has_every_key_and_variable_of_its_section(package: str, page: str) -> None:
+    options = pytest.importorskip(f"{package}._options", reason="needs the service's driver", exc_type=ImportError)
+    (section,) = [each for each in vars(options).values() if isinstance(each, Section)]
+    names = section.known_keys() | set(section.environment)
+    assert names - words(DOCS / "reference" / f"{page}.md") == set()
 
 
 def links() -> Iterator[tuple[Path, str]]:
