@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -187,7 +187,7 @@ def test_a_joined_member_costs_the_same_in_any_group(backend: DynamodbBackend, r
     assert before is not None
     assert after is not None
     assert before.keys() == after.keys()
-    assert len(raw.group_keys()) == 302
+    assert len([key for key in raw.group_keys() if key.startswith("group_1")]) == 302
 
 
 # -- how long things live ----------------------------------------------------------------------------------------------
@@ -399,10 +399,3 @@ def test_who_is_overtaken_between_look_and_claim_has_lost(
     monkeypatch.setattr(backend._groups, "_claim", overtaken)
 
     assert not backend.claim_chord("group_1", "u1")
-
-
-def test_open_groups_are_not_listed(backend: DynamodbBackend) -> None:
-    backend.create_group(group(), CALLBACK)
-
-    assert backend.open_groups(datetime.now(UTC) + timedelta(minutes=1), 9) == []
-    assert not backend.capabilities.lists_open_groups

@@ -42,6 +42,7 @@ def calls(backend: DynamodbBackend) -> list[Callable[[], Any]]:
         lambda: backend.finish_members([("g", uuid) for uuid in IDS]),
         lambda: backend.claim_chord("g", "u1"),
         lambda: backend.close_group("g"),
+        lambda: backend.open_groups(datetime.now(UTC), 9),
         backend.examine,
     ]
 

@@ -12,6 +12,7 @@ from machinery_backend_dynamodb._command import create_tables
 from machinery_backend_dynamodb._driver import make_client, require_client
 from machinery_backend_dynamodb._examination import examine
 from machinery_backend_dynamodb._groups import LARGEST_GROUP, Groups
+from machinery_backend_dynamodb._open_groups import OpenGroups
 from machinery_backend_dynamodb._options import DYNAMODB_SECTION, to_options, to_service, to_timeouts
 from machinery_backend_dynamodb._records import LARGEST_RECORD, Records
 
@@ -20,10 +21,8 @@ if TYPE_CHECKING:
 
     from machinery.abc import Finding, GroupMeta, Signature, StoredGroup, TaskState
 
-CAPABILITIES = BackendCapabilities(
-    pushes=False, lists_open_groups=False, largest_group=LARGEST_GROUP, largest_record=LARGEST_RECORD
-)
-"""Waiting looks; to list open groups would be to read the whole table."""
+CAPABILITIES = BackendCapabilities(pushes=False, largest_group=LARGEST_GROUP, largest_record=LARGEST_RECORD)
+"""Waiting looks."""
 
 
 class DynamodbBackend(Backend):
@@ -59,7 +58,11 @@ class DynamodbBackend(Backend):
         lifetime = config.results_expire_in.total_seconds()
         self._records = Records(client, lifetime)
         self._groups = Groups(
-            client, self._records, lifetime=config.group_expire_in.total_seconds(), closed_lifetime=lifetime
+            client,
+            self._records,
+            OpenGroups(client, broker=redact_url(config.broker), queue=config.default_queue),
+            lifetime=config.group_expire_in.total_seconds(),
+            closed_lifetime=lifetime,
         )
 
     @property
@@ -116,13 +119,13 @@ class DynamodbBackend(Backend):
         self._client.check_open()
         return self._groups.claim(group_uuid, claimant)
 
-    def open_groups(self, idle_since: datetime, limit: int) -> list[str]:  # noqa: ARG002 - it cannot list them
-        """None: to find them would be to read the whole table."""
+    def open_groups(self, idle_since: datetime, limit: int) -> list[str]:
+        """Read which chords are open, of the application that has this broker and default queue."""
         self._client.check_open()
-        return []
+        return self._groups.idle(idle_since, limit)
 
     def close_group(self, group_uuid: str) -> None:
-        """Let a group expire."""
+        """Let a group expire, and take it off the list."""
         self._client.check_open()
         self._groups.close(group_uuid)
 

@@ -23,6 +23,7 @@ from machinery_backend_dynamodb._client import Pauses
 from machinery_backend_dynamodb._errors import CONDITION_FAILED, TransactionCanceled
 from machinery_backend_dynamodb._items import expiry_in, flag, integer, is_over, members_of, string
 from machinery_backend_dynamodb._keys import mark_key, tally_key
+from machinery_backend_dynamodb._open_groups import now_in_ms
 from machinery_backend_dynamodb._values import number, text
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ class Finishing:
             names.FINISHED: number(0),
             names.GENERATION: text(os.urandom(6).hex()),
             names.RENEWED: number(int(time())),
+            names.PROGRESS: number(now_in_ms()),
             names.TTL: number(until),
         }
 
@@ -127,9 +129,9 @@ class Finishing:
         }
         attributes = {"#finished": names.FINISHED, "#generation": names.GENERATION}
         if not tally.closed:  # only its end is waited for: what comes late must not prolong it
-            changes.append("#ttl = :until")
-            values[":until"] = until
-            attributes["#ttl"] = names.TTL
+            changes += ["#ttl = :until", "#progress = :progress"]
+            values |= {":until": until, ":progress": number(now_in_ms())}
+            attributes |= {"#ttl": names.TTL, "#progress": names.PROGRESS}
         if renewed:
             changes.append("#renewed = :now")
             values[":now"] = number(int(time()))

@@ -20,10 +20,14 @@ from machinery_backend_dynamodb._finishing import Finishing
 from machinery_backend_dynamodb._group_items import GroupItems
 from machinery_backend_dynamodb._items import LARGEST_ITEM, flag, from_meta, members_of, string, to_meta
 from machinery_backend_dynamodb._keys import tally_key
+from machinery_backend_dynamodb._open_groups import now_in_ms
 from machinery_backend_dynamodb._values import size_of, text
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from machinery_backend_dynamodb._client import Client
+    from machinery_backend_dynamodb._open_groups import OpenGroups
     from machinery_backend_dynamodb._records import Records
 
 LARGEST_GROUP = 9_000
@@ -36,9 +40,12 @@ GO_PATIENCE = 1.0
 class Groups:
     """The groups of one table."""
 
-    def __init__(self, client: Client, records: Records, *, lifetime: float, closed_lifetime: float) -> None:
+    def __init__(
+        self, client: Client, records: Records, open_groups: OpenGroups, *, lifetime: float, closed_lifetime: float
+    ) -> None:
         self._client = client
         self._records = records
+        self._open = open_groups
         self._items = GroupItems(client)
         self._finishing = Finishing(client, self._items, records, lifetime=lifetime, closed_lifetime=closed_lifetime)
 
@@ -54,6 +61,8 @@ class Groups:
                 f"a group of {len(group.task_uuids)} is too large: DynamoDB keeps at most {LARGEST_GROUP} members, whose ids "
                 f"make, with the callback, at most {LARGEST_ITEM} bytes (these: {size})"
             )
+        if callback is not None:
+            self._open.add(group.group_uuid)
         self._records.keep(group.task_uuids, until)
         try:
             tally = self._finishing.new_tally(group.group_uuid, until)
@@ -128,13 +137,20 @@ class Groups:
 
     def close(self, group_uuid: str) -> None:
         """Let the group, its count and its members' records expire."""
-        meta = self._items.read(group_uuid, names.TASK_UUIDS)
+        meta = self._items.read(group_uuid, names.TASK_UUIDS, names.CALLBACK)
         if meta is None:
+            self._open.remove_lost(group_uuid)
             return
         until = self._records.over_at()
         self._items.set_ttl(tally_key(group_uuid), until, closed=True)
         self._records.release(members_of(meta), until)
         self._items.set_ttl(group_uuid, until)
+        if string(meta, names.CALLBACK):
+            self._open.remove(group_uuid, listed_by=now_in_ms())
+
+    def idle(self, since: datetime, limit: int) -> list[str]:
+        """Up to ``limit`` open chords in which no member finished since then, longest idle first."""
+        return self._open.idle(since, limit)
 
 
 def _not_found(group_uuid: str) -> GroupNotFound:
