@@ -64,7 +64,8 @@ class Load:
             wait_until(lambda: self.expected <= set(entries(self.ledger)), "all ran", 60)
         except AssertionError:
             missing = sorted(self.expected - set(entries(self.ledger)))
-            pytest.fail(f"{len(missing)} never ran: {missing[:10]}; log: {self.workers.log()}")
+            waiting = self.server.pending_tasks("", 10)
+            pytest.fail(f"{len(missing)} never ran: {missing[:10]}; {waiting} wait; log: {self.workers.log()}")
         for result in self.results:
             result.get(timeout=60)
         assert self.server.dead_tasks() == []

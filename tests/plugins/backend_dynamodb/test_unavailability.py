@@ -123,7 +123,7 @@ def test_an_answer_that_is_lost_is_asked_for_again(dynamodb_url: str, config: Co
 
 def test_a_server_that_is_killed_and_comes_back_has_everything(dynamodb_server: DynamodbServer) -> None:
     assert create_tables([dynamodb_server.url]) == 0
-    with opened(dynamodb_server.url, Config(connect_timeout=2)) as backend:
+    with opened(dynamodb_server.url, Config(connect_timeout=10)) as backend:
         backend.submit(STATES)
         stored = backend.save([TaskState(uuid, "", State.SUCCESS, ()) for uuid in IDS[:15]])
         backend.create_group(GroupMeta("g", tuple(IDS), created_at=datetime.now(UTC)), Signature("sum"))
