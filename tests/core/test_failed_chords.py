@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from machinery import ChordResult, Server, Signature, State, TaskFailed, TaskState, chord
+from machinery import ChordResult, Server, Signature, State, TaskFailed, TaskResult, TaskState, chord
 from machinery.errors import DecodeError, GroupNotFound
 from tests.core.joining import (
     GOOD,
@@ -17,6 +17,7 @@ from tests.core.joining import (
     end_again,
     open_groups,
     record_of,
+    succeed,
 )
 from tests.core.observed import Journal, ObservedBroker
 from tests.core.worker_parts import Parts
@@ -188,6 +189,22 @@ def test_a_replayed_member_says_nothing_of_a_group_that_is_gone(
     end_again(parts, broker)
     assert server.pending_tasks() == []
     assert record_of(server, sent.uuid) is None
+
+
+def test_a_member_whose_record_was_stored_and_the_answer_lost_says_that_the_group_is_gone(
+    parts: Parts, server: Server, backend: JoiningBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ran here just now: nobody else is to end its chord."""
+    sent = send_failing(server)
+    runs = parts.receive()
+    succeed(sent, 0)
+    backend.save([TaskState(sent.members[1].uuid, "good", State.SUCCESS, (TaskResult("int64", 3),))])
+    lose_group(backend, monkeypatch, GroupNotFound("there is no group"))
+    end(parts, runs)
+    assert callbacks(server, "mourn") == [["there is no group", "late"]]
+    record = record_of(server, sent.uuid)
+    assert record is not None
+    assert record.is_failure
 
 
 def test_who_said_that_the_group_is_gone_and_died_sends_what_follows(

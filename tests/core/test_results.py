@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -149,6 +150,31 @@ def test_a_chains_result_is_that_of_its_last_task(server: Server, backend: Obser
     assert result.touch() == 2
     assert result.get(timeout=1) == 2
     assert result.get() == 2
+
+
+@pytest.mark.parametrize("timeout", [None, 0.2])
+@pytest.mark.parametrize("gone", [(1,), (0, 1)], ids=["alone", "with the one before"])
+def test_a_chain_that_lost_a_record_is_not_waited_for(
+    server: Server, backend: ObservedBackend, timeout: float | None, gone: tuple[int, ...]
+) -> None:
+    """A later record shows that it was there, or there is nobody left who would send it."""
+    result = server.send_chain(chain(Signature("one"), Signature("two"), Signature("three")))
+    first, second, third = [member.uuid for member in result.members]
+    backend.save([TaskState(first, "", State.SUCCESS, ())])
+    if gone == (1,):
+        backend.save([TaskState(third, "", State.SUCCESS, ())])
+    wait = backend.inner.wait
+
+    def wait_and_lose(ids: Sequence[str], *times: float) -> list[TaskState | None]:
+        found = wait(ids, *times)
+        if 0 in gone:
+            backend.forget([first])  # once it has been seen
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backend.inner, "wait", wait_and_lose)
+        with pytest.raises(StateNotFound, match=second):
+            result.get(timeout=timeout, interval=0.01)
 
 
 def test_a_member_that_fails_ends_its_chain(server: Server, backend: ObservedBackend) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from machinery._offloading import Steps, finish, in_thread, turns
@@ -140,24 +141,33 @@ class ChainResult(AsyncResult[R_co]):
 
     def _steps(self, waiting: Waiting) -> Steps[R_co]:
         value: Any = None
-        for member in self.members:
-            # A later member has no record until the one before has succeeded and its worker has sent it.
-            (state,) = yield from wait_for(self._backend, [member.uuid], waiting, patient=member is not self.members[0])
+        for at, member in enumerate(self.members):
+            (state,) = yield from wait_for(self._backend, [member.uuid], waiting, partial(self._is_lost, at))
             value = value_of(state)
         return value  # type: ignore[no-any-return]
 
+    def _is_lost(self, at: int) -> bool:
+        """Whether the record of that member, which is missing, has gone: the one before it too, or a later one is there.
+
+        Else it may still come: a later member has none until the one before has succeeded and its worker has sent it.
+        """
+        if at == 0:
+            return True
+        before, here, *later = self._backend.load([member.uuid for member in self.members[at - 1 :]])
+        return here is None and (before is None or any(later))
+
 
 def wait_for(
-    backend: Backend, ids: Sequence[str], waiting: Waiting, *, patient: bool = False
+    backend: Backend, ids: Sequence[str], waiting: Waiting, is_lost: Callable[[], bool] = lambda: True
 ) -> Steps[list[TaskState]]:
     """The final records of ``ids``. Raises `ResultTimeout`, and `StateNotFound` where there is none (see `AsyncResult.get`).
 
-    ``patient``: a missing record may still come, even when there is no timeout.
+    ``is_lost``: whether a missing record will not come any more.
     """
     while True:
-        if waiting.timeout is None and not patient:
+        if waiting.timeout is None:
             for uuid, state in zip(ids, backend.load(ids), strict=True):
-                if state is None:
+                if state is None and is_lost():
                     raise not_found(uuid)
         states = waiting.once(backend, ids)
         done = [state for state in states if state is not None and state.is_completed]
@@ -165,7 +175,7 @@ def wait_for(
             return done
         if waiting.left() == 0.0:
             missing = [uuid for uuid, state in zip(ids, states, strict=True) if state is None]
-            if missing and not patient:
+            if missing and is_lost():
                 raise not_found(missing[0])
         waiting.raise_when_over(ids)
         yield

@@ -127,9 +127,11 @@ class Joiner:
         group_uuid = members[0].signature.group_uuid
         for run in members:
             why = f"its group cannot be joined, as {run.signature.uuid} found: {error}"
+            stored: TaskState | None = None
             if run in replayed:  # its chord may have ended long ago, and its records too
                 (stored,) = self._patience.call(partial(self._backend.load, [callback.uuid]), "cannot read records")
-            else:
+            # What ran here just now may be replayed only by itself: its record was stored, and the answer was lost.
+            if stored is None and not (run in replayed and run.outcome is Outcome.REPLAYED):
                 stored = self._fail(callback, why)
             if stored is not None and stored.error == why:
                 self._hooks.logger.error("the chord of %s has failed: %s", callback.uuid, error)

@@ -151,7 +151,8 @@ class Reviver:
                 self._end(group_uuid, self._joiner.verdicts.group(group_uuid), verdict, token.until)
             finally:
                 self._lock.release(token)
-        except GroupNotFound:
+        except GroupNotFound as error:
+            self._hooks.logger.warning("a chord that has not ended cannot be looked after any more: %s", error)
             self._backend.close_group(group_uuid)
             self._patients.pop(group_uuid, None)
 
