@@ -75,6 +75,7 @@ class DeadLetters:
                     break
                 self._publisher.put(queue, [(got.body, copied(got.properties)) for got in held.messages])
                 self._link.call(held.delete)
+                self._link.call(held.give_back)
             finally:
                 self._link.post(held.close)
             sent += len(held.messages)

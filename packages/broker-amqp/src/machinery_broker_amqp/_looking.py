@@ -26,6 +26,9 @@ _FETCHED_SINGLY = 50
 """Messages that are asked for one by one."""
 _SILENCE = 1.0
 """Seconds after which no more are pushed."""
+_LOOKS_BACK = 20
+_BETWEEN_LOOKS = 0.02
+"""Seconds between two looks whether a queue has back what was given back; others may have taken it at once."""
 
 
 async def look(session: Session, queue: str, limit: int) -> list[Got]:
@@ -33,6 +36,7 @@ async def look(session: Session, queue: str, limit: int) -> list[Got]:
     held = Held(queue, limit)
     try:
         await held.fetch(session)
+        await held.give_back(session)
     finally:
         held.close()
     return held.messages
@@ -51,6 +55,8 @@ async def take(session: Session, queues: Iterable[str], chosen: Callable[[Got], 
             taken += len(held.messages)
             if taken == limit:
                 break
+        for held in looked_at:
+            await held.give_back(session)
     finally:
         for held in looked_at:
             held.close()
@@ -147,10 +153,30 @@ class Held:
             channel.raw.basic_ack(got.tag)
             del self._tags[got.tag]
 
+    async def give_back(self, _: Session) -> None:
+        """What was not deleted goes back, and the queue has it: who looks next finds it. Raises pika's errors.
+
+        Without the look one may be quicker, who comes through another channel; a quorum queue takes things back in its own time.
+        """
+        channel = self._channel
+        if channel is None or channel.reason is not None or not self._tags:
+            return
+        held = len(self._tags)
+        self._let_go(channel)
+        for _attempt in range(_LOOKS_BACK):
+            if (await channel.count(self._queue) or 0) >= held or channel.reason is not None:
+                return
+            await asyncio.sleep(_BETWEEN_LOOKS)
+
     def close(self) -> None:
-        """Let go: what was not deleted goes back, one after the other, so that it keeps its order in quorum queues too."""
+        """Let go of the channel, and of what is still held."""
         channel = self._channel
         if channel is not None and channel.reason is None:
-            for tag in self._tags:
-                channel.raw.basic_nack(tag, requeue=True)
+            self._let_go(channel)
             channel.close()
+
+    def _let_go(self, channel: Channel) -> None:
+        """One after the other, so that they keep their order in quorum queues too."""
+        for tag in self._tags:
+            channel.raw.basic_nack(tag, requeue=True)
+        self._tags.clear()
