@@ -26,7 +26,7 @@ from tests.services.memcached import MemcachedServer
         {"default_noreply": False, "encoding": "utf-8", "allow_unicode_keys": True},
         {"max_pool_size": 1},
     ],
-    ids=str,
+    ids=["plain", "a serde", "errors ignored", "other texts", "one connection"],
 )
 def client(request: pytest.FixtureRequest, memcached_url: str) -> Iterator[PooledClient]:
     where = urlsplit(memcached_url)

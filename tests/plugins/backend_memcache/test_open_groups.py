@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from bisect import bisect_left
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -134,11 +135,17 @@ def test_a_full_list_is_shortened_before_more_is_put_on_it(
     backend = MemcacheBackend.from_url(memcached_server.url, Config())
     (first,) = make_chords(backend, new_id, 1)
     servers, key = backend._servers, open_groups_key("", Config().default_queue)
-    ended = b"".join(b"%s%040d\n" % (b"x" * 20, number) for number in range(17_000))
+    ended = b"".join(b"%s%040d\n" % (b"x" * 20, number) for number in range(18_000))
 
-    servers.ask([(0, to_store(b"set", key, first.encode() + b"\n" + ended[:1_048_000], 0))])
+    def is_taken(size: int) -> bool:
+        return servers.ask([(0, to_store(b"set", key, first.encode() + b"\n" + ended[:size], 0))]) == [b"STORED"]
+
+    largest = bisect_left(range(len(ended)), 1, key=lambda size: not is_taken(size)) - 1
+    assert is_taken(largest)
+    full = len(servers.fetch([(0, key)])[key].value)
 
     (second,) = make_chords(backend, new_id, 1)
 
+    assert len(servers.fetch([(0, key)])[key].value) < full // 100
     assert backend.open_groups(LATER, 9) == [first, second]
     backend.close()

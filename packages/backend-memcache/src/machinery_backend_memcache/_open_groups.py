@@ -36,13 +36,13 @@ class OpenGroups:
     def add(self, keys: GroupKeys) -> None:
         """Put a chord on the list, whose `GroupKeys.progress` is there already."""
         line = keys.meta + b"\n"
-        for _ in range(_TRIES):
+        for attempt in range(_TRIES):
             said = self._write(b"append", line)
             if said == NOT_STORED:
                 said = self._write(b"add", line)
             if said == STORED:
                 return
-            if said != NOT_STORED:  # it is full
+            if said != NOT_STORED or attempt:  # neither was possible twice: it is there, and full
                 self._shorten(*self._read(), force=True)
 
     def idle(self, since: datetime, limit: int) -> list[str]:
@@ -56,7 +56,7 @@ class OpenGroups:
     def _read(self) -> tuple[Item | None, list[str], dict[str, int]]:
         """The list, the ids in it, and those of open chords with the milliseconds when a member last finished."""
         item = self._servers.fetch([(self._server, self._key)]).get(self._key)
-        ids = item.value.decode(errors="replace").split() if item is not None else []
+        ids = list(filter(None, item.value.decode(errors="replace").split("\n"))) if item is not None else []
         keys = {uuid: group_keys(uuid) for uuid in dict.fromkeys(ids)}
         found = self._servers.fetch([(self._servers.place(each.meta)[0], each.progress) for each in keys.values()])
         progress: dict[str, int] = {}

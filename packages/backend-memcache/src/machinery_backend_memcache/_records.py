@@ -127,7 +127,11 @@ class Records:
             found = self._servers.fetch([self._servers.place(key) for key in waiting])
             end = end_in(self._kept_lifetime)
             answers = self._servers.ask([self._keeping(key, found.get(key), end) for key in waiting])
-            waiting = [key for key, said in zip(waiting, answers, strict=True) if said != STORED]
+            waiting = [
+                key
+                for key, said in zip(waiting, answers, strict=True)
+                if said != STORED and not said.startswith(TOO_LARGE)
+            ]
 
     def _keeping(self, key: bytes, item: Item | None, end: int) -> Command:
         if item is None:  # a place for what is to come

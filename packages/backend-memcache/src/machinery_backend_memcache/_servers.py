@@ -27,6 +27,8 @@ Place = tuple[int, bytes]
 
 MOST_COMMANDS = 1000
 """In one round trip. Their answers, which are short, fit into what the system keeps for us while we still send."""
+MOST_WRITTEN = 4 * 1024 * 1024
+"""Bytes of commands in one round trip, unless one has more: each round trip has its own time."""
 MOST_ASKED = 32 * 1024
 """Bytes of keys that are asked for in one round trip: the server takes them all before we read what it answers."""
 
@@ -63,8 +65,7 @@ class Servers:
         self.check_open()
         answers = [b""] * len(commands)
         for server, positions in self._by_server([server for server, _ in commands]):
-            for start in range(0, len(positions), MOST_COMMANDS):
-                some = positions[start : start + MOST_COMMANDS]
+            for some in _rounds(positions, commands):
                 said = self._over(server, _exchange.ask, [commands[at][1] for at in some])
                 for at, answer in zip(some, said, strict=True):
                     answers[at] = answer
@@ -126,6 +127,19 @@ class Servers:
             with self._guard:
                 self._busy -= 1
                 self._let_go_when_idle()
+
+
+def _rounds(positions: Sequence[int], commands: Sequence[Command]) -> Iterator[list[int]]:
+    some: list[int] = []
+    size = 0
+    for at in positions:
+        size += len(commands[at][1])
+        if some and (size > MOST_WRITTEN or len(some) == MOST_COMMANDS):
+            yield some
+            some, size = [], len(commands[at][1])
+        some.append(at)
+    if some:
+        yield some
 
 
 def _portions(keys: Sequence[bytes]) -> Iterator[list[bytes]]:
