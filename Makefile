@@ -17,9 +17,9 @@ help: ## say what there is
 demo: ## run examples/demo.py: a worker on a SQLite file, tasks and their results
 	@scripts/demo
 
-test: ## run the tests on python3 (PYTHON=… for another, ARGS=… for pytest), with coverage
+test: ## run the tests on python3 (PYTHON=… for another, ARGS=… for pytest, COVERAGE=1 to measure coverage)
 	@scripts/services
-	@COVERAGE=$${COVERAGE-1} scripts/test $(ARGS)
+	@scripts/test $(ARGS)
 
 test-all: ## run the tests on every supported Python there is, and say which are missing
 	@scripts/services

@@ -117,12 +117,12 @@ def _configured(name: str, broker: str, url: str) -> Config:
     own = uuid4().hex
     sections: dict[str, Mapping[str, Any]] = {"amqp": {"exchange": f"exchange-{own}", "binding_key": f"key-{own}"}}
     if name == "redis":
-        url = f"{broker}/1"
+        url = f"{url.rstrip('/')}/1"
     elif name == "mongodb":
         url = f"{url.rstrip('/')}/bench_{own}"
     elif name == "dynamodb":
         sections["dynamodb"] = dynamodb.create_tables(url)
-    return Config(broker=f"{broker}/0", result_backend=url, default_queue=f"bench-{own}", sections=sections)
+    return Config(broker=f"{broker.rstrip('/')}/0", result_backend=url, default_queue=f"bench-{own}", sections=sections)
 
 
 def _measure(config: Config, share: float, row: Row) -> None:
@@ -182,7 +182,8 @@ def _table(rows: Mapping[str, Row]) -> str:
     lines = ["| | " + " | ".join(COLUMNS.values()) + " |", "| --- |" + " --- |" * len(COLUMNS)]
     for name, row in rows.items():
         cells = [_cell(name, row.values.get(column)) for column, name in COLUMNS.items()]
-        lines.append(f"| {name} | {' | '.join(cells)} |" + "".join(f" {note}" for note in row.notes))
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    lines += [f"{name}: {note}" for name, row in rows.items() for note in row.notes]
     return "\n".join(lines)
 
 

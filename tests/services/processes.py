@@ -16,6 +16,8 @@ SHOP = Path(__file__).parents[2] / ".workshop" / "services"
 """Where ``scripts/services`` puts what no system has packages of."""
 BETWEEN_LOOKS = 0.01
 """Seconds between two looks whether a program that was just started answers."""
+TO_END = 60.0
+"""Seconds that a server may take to end well on a busy machine: one that is killed meanwhile was not stopped."""
 
 
 def installed(name: str, pattern: str) -> Path:
@@ -91,7 +93,7 @@ class ServerProcess:
             return
         try:
             os.killpg(process.pid, how)
-            process.wait(10)
+            process.wait(TO_END)
         except ProcessLookupError:
             process.wait()
         except subprocess.TimeoutExpired:
