@@ -54,18 +54,20 @@ def test_every_task_runs_and_no_result_is_lost_when_mongodb_is_killed_under_load
     # Given a worker in the middle of its load
     results = load.server.send_tasks([Signature("work", [number]) for number in range(TASKS)])
     wait_until(lambda: load.has_run(TASKS // 5), f"a fifth of the tasks ran; log: {load.workers.log()}")
-    done = [result for result in results[: TASKS // 5] if result.state.is_final]
+    stored = load.server.backend.load([result.uuid for result in results[: TASKS // 5]])
+    done = [state for state in stored if state is not None and state.is_completed]
+    assert done
 
     # When MongoDB is killed, twice, and comes up again
     for share in (2, 3):
         mongo_server.restart(kill=True)
+        # Then what was final is there as it was
+        assert load.server.backend.load([state.task_uuid for state in done]) == done
         wait_until(partial(load.has_run, TASKS * share // 5), f"it goes on; log: {load.workers.log()}")
 
-    # Then every task runs and every result is there, those too that were there before
+    # And every task runs and every result is there
     wait_until(lambda: load.has_run(TASKS), f"all ran; log: {load.workers.log()}")
     assert [result.get(timeout=30) for result in results] == list(range(TASKS))
-    assert done
-    assert all(result.state.is_final for result in done)
     assert load.server.pending_tasks() == []
     assert load.server.dead_tasks() == []
 

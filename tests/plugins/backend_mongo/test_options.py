@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -90,6 +91,10 @@ def test_no_limit_is_no_limit() -> None:
         ("mongodb://h/?answer_timeout=soon", {}, "is 'soon'"),
         ("mongodb://h/?database=a.b", {}, "database is 'a.b'"),
         ("mongodb://h/a%20b", {}, "Bad database name"),
+        ("mongodb://h/?tls=true&tlsCAFile=/nowhere/ca.pem", {}, "[Errno 2]"),
+        ("mongodb://h/?tls=true&tlsCertificateKeyFile=/nowhere/key.pem", {}, "[Errno 2]"),
+        ("mongodb+srv://h.example.com/?tlsCAFile=/nowhere/ca.pem", {}, "[Errno 2]"),
+        ("mongodb://h/?tls=true&tlsCAFile=/", {}, "[Errno 21]"),
         ("mongodb+srv://a.example.com,b.example.com/", {}, "one name"),
         ("mongodb+srv://h.example.com:27017/", {}, "no port"),
         ("mongodb://h", {"databse": "d"}, "did you mean 'database'?"),
@@ -102,6 +107,32 @@ def test_what_is_wrong_is_a_config_error_that_says_what(url: str, options: dict[
         MongoBackend.from_url(url, Config(sections={"mongodb": options}))
 
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("option", ["tlsCAFile", "tlsCRLFile", "tlsCertificateKeyFile"])
+def test_a_file_for_tls_that_holds_something_else_is_a_config_error_at_the_first_call(
+    tmp_path: Path, option: str
+) -> None:
+    path = tmp_path / "file.pem"
+    path.write_text("rubbish")
+    backend = MongoBackend.from_url(f"mongodb://me:hunter2@127.0.0.1:1/?tls=true&{option}={path}", Config())
+
+    with pytest.raises(ConfigError) as caught:
+        backend.load(["u1"])
+
+    assert "hunter2" not in str(caught.value)
+    backend.close()
+
+
+def test_a_file_for_tls_that_went_away_is_a_config_error_at_the_first_call(tmp_path: Path) -> None:
+    path = tmp_path / "file.pem"
+    path.touch()
+    backend = MongoBackend.from_url(f"mongodb://127.0.0.1:1/?tls=true&tlsCAFile={path}", Config())
+    path.unlink()
+
+    with pytest.raises(ConfigError):
+        backend.load(["u1"])
+    backend.close()
 
 
 @pytest.mark.parametrize(

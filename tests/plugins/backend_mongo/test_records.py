@@ -109,9 +109,32 @@ def test_text_that_looks_like_mongodbs_language_is_only_text(backend: MongoBacke
     assert (stored[1].error, stored[1].task_name) == ("$task_name", nasty)
 
 
-def test_what_utf_8_cannot_say_is_refused(backend: MongoBackend) -> None:
-    with pytest.raises(EncodeError, match="u1"):
-        backend.save([TaskState("u1", "add", State.FAILURE, None, "\ud800")])
+@pytest.mark.parametrize("more", [[], ["u3"]], ids=["alone", "among others"])
+def test_what_utf_8_cannot_say_is_stored_as_a_replacement(backend: MongoBackend, more: list[str]) -> None:
+    others = [pending(uuid) for uuid in more]
+    backend.submit([pending("u1", "sent\ud800"), *others])
+
+    sent = backend.load(["u1"])
+    (failed, *_) = backend.save([TaskState("u1", "", State.FAILURE, None, "no \udfff\ud800!"), *others])
+    results = (TaskResult("string", "\ud800"), TaskResult("[]string", ["ü", "\udc00x"]))
+    backend.save([TaskState("u2", "saved\ud800", State.SUCCESS, results), *others])
+
+    assert sent == [pending("u1", "sent\ufffd")]
+    assert (failed.state, failed.task_name) == (State.FAILURE, "sent\ufffd")
+    assert backend.load(["u1", "u2"]) == [
+        TaskState("u1", "sent\ufffd", State.FAILURE, None, "no \ufffd\ufffd!", created_at=SENT),
+        TaskState(
+            "u2",
+            "saved\ufffd",
+            State.SUCCESS,
+            (TaskResult("string", "\ufffd"), TaskResult("[]string", ["ü", "\ufffdx"])),
+        ),
+    ]
+
+
+def test_an_id_that_utf_8_cannot_say_is_refused(backend: MongoBackend) -> None:
+    with pytest.raises(EncodeError, match="cannot be stored"):
+        backend.save([TaskState("\ud800", "add", State.STARTED)])
 
 
 # -- who wins ----------------------------------------------------------------------------------------------------------
@@ -162,6 +185,94 @@ def test_exactly_one_of_many_batches_inserts_each_record(backend: MongoBackend, 
         (loaded,) = backend.load([uuid])
         assert loaded is not None
         assert loaded.results == answers[0][place].results
+
+
+@pytest.mark.parametrize("more", [[], ["u2"]], ids=["alone", "among others"])
+def test_who_finds_its_own_results_is_answered_with_the_values_that_it_holds(
+    backend: MongoBackend, more: list[str]
+) -> None:
+    results = (
+        TaskResult("[]uint8", b"\x00\xff"),
+        TaskResult("uint64", 2**64 - 1),
+        TaskResult("string", "\ud800"),
+        TaskResult("float64", float("nan")),
+        TaskResult("float64", 2),
+    )
+    own = TaskState("u1", "", State.SUCCESS, results)
+    others = [success(uuid) for uuid in more]
+    backend.submit([pending()])
+    backend.save([own, *others])
+
+    (answer, *_) = backend.save([own, *others])
+
+    assert answer.results == results
+    assert [type(result.value) for result in answer.results] == [bytes, int, str, float, int]
+    assert (answer.was_final, answer.task_name, answer.created_at) == (True, "add", SENT)
+
+
+@pytest.mark.parametrize(
+    "another",
+    [
+        (TaskResult("[]uint8", b"\x00\xfe"),),
+        (TaskResult("string", "AP8="),),
+        (TaskResult("[]uint8", b"\x00\xff"),) * 2,
+        (),
+        None,
+    ],
+    ids=repr,
+)
+def test_who_finds_another_ones_results_is_answered_with_what_is_stored(
+    backend: MongoBackend, another: tuple[TaskResult, ...] | None
+) -> None:
+    backend.save([TaskState("u1", "", State.SUCCESS, (TaskResult("[]uint8", b"\x00\xff"),))])
+
+    (answer,) = backend.save([TaskState("u1", "", State.SUCCESS, another)])
+
+    assert answer.results == (TaskResult("[]uint8", "AP8="),)
+    assert answer.was_final
+
+
+def test_who_finds_another_end_is_answered_with_it(backend: MongoBackend) -> None:
+    backend.save([TaskState("u1", "", State.SUCCESS, ())])
+    backend.save([TaskState("u2", "", State.FAILURE, None, "theirs")])
+
+    stored = backend.save([TaskState(uuid, "", State.FAILURE, None, "mine") for uuid in ("u1", "u2")])
+
+    assert [(state.state, state.error) for state in stored] == [(State.SUCCESS, ""), (State.FAILURE, "theirs")]
+    assert backend.load(["u1", "u2"]) == stored
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [
+        {"state": "SUCCESS", "results": "no array"},
+        {"state": "SUCCESS", "results": "no array", "delete_at": in_hours(1)},
+        {"state": "FAILURE", "error": 5, "delete_at": in_hours(1), "writer": ObjectId()},
+    ],
+    ids=["of Go before its last state", "of Go", "of Python"],
+)
+def test_of_two_who_find_what_nobody_can_read_one_wins(
+    backend: MongoBackend, raw: Any, monkeypatch: pytest.MonkeyPatch, junk: dict[str, Any]
+) -> None:
+    # Given two that found the same unreadable record, of whom the other one is first to replace it
+    raw.tasks.insert_one({"_id": "u1"} | junk)
+    find = backend._records._find
+    first: list[TaskState] = []
+
+    def and_then_be_overtaken(ids: Any) -> Any:
+        found = find(ids)
+        monkeypatch.undo()
+        first.extend(backend.save([success(value=1)]))
+        return found
+
+    monkeypatch.setattr(backend._records, "_find", and_then_be_overtaken)
+
+    # When the second goes on with what it found
+    (second,) = backend.save([success(value=2)])
+
+    # Then the first one has won
+    assert [state.was_final for state in (*first, second)] == [False, True]
+    assert backend.load(["u1"]) == first == [second]
 
 
 def test_a_task_that_is_sent_again_between_a_write_and_the_look_at_it_is_written_again(
@@ -234,6 +345,23 @@ def test_a_name_and_a_time_that_go_did_not_know_are_filled_in(backend: MongoBack
     assert {(state.task_name, state.created_at) for state in stored} == {("add", SENT)}
 
 
+@pytest.mark.parametrize("at_once", [1, 2])
+@pytest.mark.parametrize("created", ["yesterday", [], True, {"$date": 5}], ids=repr)
+def test_a_time_that_nobody_can_read_stands_in_no_ones_way(
+    backend: MongoBackend, raw: Any, created: Any, at_once: int
+) -> None:
+    ids = ["u1", "u2"][:at_once]
+    raw.tasks.insert_many([{"_id": uuid, "state": "STARTED", "created_at": created} for uuid in ids])
+
+    started = backend.save([TaskState(uuid, "add", State.RETRY) for uuid in ids])
+    ended = backend.save([success(uuid) for uuid in ids])
+    again = backend.save([success(uuid, 6) for uuid in ids])
+
+    assert {state.created_at for state in (*started, *ended)} == {ZERO_TIME}
+    assert backend.load(ids) == ended == again
+    assert [state.was_final for state in again] == [True] * at_once
+
+
 # -- what Go leaves behind ---------------------------------------------------------------------------------------------
 
 
@@ -271,6 +399,21 @@ def test_submitting_again_leaves_nothing_behind(backend: MongoBackend, raw: Any)
     assert set(raw.tasks.find_one()) == {"_id", "state", "task_name", "created_at", "delete_at"}
 
 
+@pytest.mark.parametrize("found", [{}, {"results": None}], ids=repr)
+def test_a_success_without_results_returned_nothing(backend: MongoBackend, raw: Any, found: dict[str, Any]) -> None:
+    raw.tasks.insert_one({"_id": "u1", "state": "SUCCESS"} | found)
+
+    assert backend.load(["u1"]) == [TaskState("u1", "", State.SUCCESS, ())]
+    assert backend.save([TaskState("u1", "", State.SUCCESS, ())]) == backend.load(["u1"])
+
+
+def test_a_success_that_is_saved_without_results_is_answered_as_it_is_read(backend: MongoBackend) -> None:
+    for was_final in (False, True):
+        (stored,) = backend.save([TaskState("u1", "", State.SUCCESS)])
+        assert stored.was_final is was_final
+        assert backend.load(["u1"]) == [stored] == [TaskState("u1", "", State.SUCCESS, ())]
+
+
 @pytest.mark.parametrize(
     ("found", "created"),
     [
@@ -284,6 +427,9 @@ def test_submitting_again_leaves_nothing_behind(backend: MongoBackend, raw: Any)
         (DatetimeMS(-(2**60)), ZERO_TIME),
         (Int64(2**62), ZERO_TIME),
         (float("inf"), ZERO_TIME),
+        ("yesterday", ZERO_TIME),
+        ([], ZERO_TIME),
+        (True, ZERO_TIME),
     ],
     ids=repr,
 )
@@ -299,9 +445,6 @@ def test_every_form_of_a_creation_time_is_read(backend: MongoBackend, raw: Any, 
         ("state", 5, "state is of the type int"),
         ("state", "DONE", "state is 'DONE'"),
         ("task_name", 5, "task_name"),
-        ("created_at", [], "created_at"),
-        ("created_at", "yesterday", "yesterday"),
-        ("created_at", True, "created_at"),
         ("ttl", "7", "ttl"),
         ("error", 1, "error"),
     ],
@@ -421,6 +564,36 @@ def test_more_than_one_command_takes_are_stored_and_forgotten(
     assert {state.created_at for state in stored} == {SENT}
     backend.forget([*ids, "never"])
     assert backend.load(ids) == [None] * 50
+
+
+def test_no_command_is_about_more_bytes_than_one_message_has(
+    backend: MongoBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_records, "LARGEST_BATCH", 3500)
+    written: list[int] = []
+    in_bulk = backend._records._in_bulk
+
+    def counting(updates: Any) -> Any:
+        written.append(len(updates))
+        return in_bulk(updates)
+
+    monkeypatch.setattr(backend._records, "_in_bulk", counting)
+    ids = [f"u{number}" for number in range(7)]
+    sizes = [1000, 1000, 1000, 1000, 9000, 1000, 1000]
+
+    backend.submit([pending(uuid, "n" * size) for uuid, size in zip(ids, sizes, strict=True)])
+    submitted, written[:] = list(written), []
+    stored = backend.save(
+        [
+            TaskState(uuid, "", State.SUCCESS, (TaskResult("string", "x" * size),))
+            for uuid, size in zip(ids, sizes, strict=True)
+        ]
+    )
+
+    assert submitted == [3, 1, 1, 2]
+    assert written == [3, 2]  # one alone is no bulk
+    assert [state.was_final for state in stored] == [False] * 7
+    assert backend.load(ids) == stored
 
 
 def test_who_waits_sees_what_go_writes(backend: MongoBackend, raw: Any, later: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import ssl
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
@@ -15,8 +16,9 @@ import pymongo
 import pytest
 from bson.errors import InvalidBSON, InvalidDocument
 from pymongo import errors as driver
+from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
-from machinery.abc import Config, GroupMeta, Signature, State, TaskState
+from machinery.abc import Config, GroupMeta, Signature, State, TaskResult, TaskState
 from machinery.errors import (
     BackendUnavailable,
     Closed,
@@ -152,25 +154,55 @@ def test_a_call_that_waits_notices_that_the_server_died(mongo_server: MongoServe
             assert waited() == "noticed"
 
 
-@pytest.mark.parametrize("batch", [1, 50])
-def test_a_write_whose_answer_is_lost_is_safe_to_make_again(mongo_url: str, mongo_database: str, batch: int) -> None:
+class LosingReplies(CommandListener):
+    """Loses the reply to the next ``command``, once it was asked to."""
+
+    def __init__(self, proxy: CuttingProxy) -> None:
+        self.command = ""
+        self._proxy = proxy
+
+    def started(self, event: CommandStartedEvent) -> None:
+        if event.command_name == self.command:
+            self.command = ""
+            self._proxy.lose_next_reply()
+
+    def succeeded(self, event: CommandSucceededEvent) -> None:
+        pass
+
+    def failed(self, event: CommandFailedEvent) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("batch", "command"), [(1, "findAndModify"), (50, "update")])
+def test_a_write_whose_answer_is_lost_is_safe_to_make_again(
+    mongo_url: str, mongo_database: str, batch: int, command: str
+) -> None:
     port = int(mongo_url.rpartition(":")[2])
     name = mongo_database.rpartition("/")[2]
-    with (
-        CuttingProxy("127.0.0.1", port) as proxy,
-        closing(quick(f"mongodb://127.0.0.1:{proxy.port}/{name}", 5)) as backend,
-    ):
-        states = [TaskState(f"u{number}", "add", State.SUCCESS, ()) for number in range(batch)]
-        backend.submit([TaskState(state.task_uuid, "add") for state in states])
-        for _ in range(20):
-            proxy.cut()
-            proxy.lose_next_reply()
-            with suppress(BackendUnavailable):
+    results = (TaskResult("[]uint8", b"\x00\xff"), TaskResult("uint64", 2**64 - 1))
+    states = [TaskState(f"u{number}", "add", State.SUCCESS, results) for number in range(batch)]
+    with CuttingProxy("127.0.0.1", port) as proxy:
+        losing = LosingReplies(proxy)
+        client: pymongo.MongoClient[Any]
+        with (
+            # Polled, the server says nothing of its own accord meanwhile.
+            pymongo.MongoClient(
+                f"mongodb://127.0.0.1:{proxy.port}/{name}?serverMonitoringMode=poll", event_listeners=[losing]
+            ) as client,
+            closing(MongoBackend(client, answer_timeout=5)) as backend,
+        ):
+            backend.submit([TaskState(state.task_uuid, "add") for state in states])
+            losing.command = command
+            with pytest.raises(BackendUnavailable):
                 backend.save(states)
-                break
-        stored = eventually(lambda: _saved(backend, states))
-        assert [state.is_success for state in stored] == [True] * batch
-        assert backend.load([state.task_uuid for state in states]) == stored
+            assert losing.command == ""
+
+            stored = eventually(lambda: _saved(backend, states))
+
+            assert [state.was_final for state in stored] == [True] * batch
+            assert stored == states
+            found = backend.load([state.task_uuid for state in states])
+            assert [state is not None and state.is_success for state in found] == [True] * batch
 
 
 def _saved(backend: MongoBackend, states: list[TaskState]) -> list[TaskState]:
@@ -249,6 +281,9 @@ class _Response:
         (driver.OperationFailure("interrupted at shutdown", 11600), BackendUnavailable),
         (driver.OperationFailure("no space left", 14031), BackendUnavailable),
         (OSError("no route"), BackendUnavailable),
+        (ssl.SSLError(136, "[X509] no certificate or crl found"), ConfigError),
+        (FileNotFoundError(2, "The tlsCAFile file is not readable"), ConfigError),
+        (PermissionError(13, "The tlsCAFile file is not readable"), ConfigError),
         (driver.BulkWriteError({"writeErrors": [{"code": 11600, "errmsg": "down"}]}), BackendUnavailable),
         (
             driver.BulkWriteError(

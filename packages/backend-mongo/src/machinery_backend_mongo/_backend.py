@@ -116,7 +116,10 @@ class MongoBackend(Backend):
         return self._groups.load(group_uuid)
 
     def finish_members(self, pairs: Sequence[tuple[str, str]]) -> list[int]:
-        """Note members as finished: those of one group in one round trip, those of several in two."""
+        """Note members as finished: those of one group in one round trip, those of several in two.
+
+        For each group in which a hundred have finished before, a few round trips more.
+        """
         self._client.check_open()
         return self._groups.finish(pairs) if pairs else []
 

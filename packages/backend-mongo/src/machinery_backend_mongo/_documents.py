@@ -16,12 +16,12 @@ from bson.raw_bson import RawBSONDocument
 from machinery.abc import GroupMeta, State, TaskState
 from machinery.errors import DecodeError, EncodeError
 from machinery.wire import decode_signature, decode_time, encode_signature
-from machinery_backend_mongo._values import from_results, to_results
+from machinery_backend_mongo._values import from_results, to_results, to_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from machinery.abc import Signature
+    from machinery.abc import Signature, TaskResult
 
 ZERO_TIME = datetime(1, 1, 1, tzinfo=UTC)
 """What Go calls no time."""
@@ -51,7 +51,7 @@ def to_record(state: TaskState) -> RawBSONDocument:
     if state.results is not None:
         document["results"] = _naming(state, lambda: to_results(state.results or ()))
     if state.error:
-        document["error"] = state.error
+        document["error"] = to_text(state.error)
     if state.crashes:
         document["crashes"] = Int64(state.crashes)
     return encoded(document, f"the state of {state.task_name} {state.task_uuid}")
@@ -95,12 +95,11 @@ def from_record(document: Mapping[str, Any]) -> TaskState | None:
     state = _STATES.get(name)
     if state is None:
         raise DecodeError(f"state is {name!r}; the states are {', '.join(State)}")
-    results = document.get("results") if state is State.SUCCESS else None
     return TaskState(
         document["_id"],
         _text(document, "task_name") or "",
         state,
-        None if results is None else from_results(results),
+        from_results(_results_in(document)) if state is State.SUCCESS else None,
         (_text(document, "error") or "") if state is State.FAILURE else "",
         from_date(document.get("created_at")),
         _whole(document, "ttl"),
@@ -108,20 +107,37 @@ def from_record(document: Mapping[str, Any]) -> TaskState | None:
     )
 
 
+def results_are(document: Mapping[str, Any], results: tuple[TaskResult, ...]) -> bool:
+    """Whether these results, stored, would be those that stand in the document, byte for byte. Raises `EncodeError`."""
+    found, own = (
+        bson.encode({"results": each}, codec_options=CODEC) for each in (_results_in(document), to_results(results))
+    )
+    return found == own
+
+
+def _results_in(document: Mapping[str, Any]) -> Any:
+    found = document.get("results")
+    return [] if found is None else found
+
+
 def from_date(found: Any) -> datetime:
-    """A creation time in any form in which it was ever written: a date, text, milliseconds, nothing. Raises `DecodeError`."""
-    if found is None:
-        return ZERO_TIME
+    """A creation time in any form in which it was ever written: a date, text, milliseconds. What is none of them says no time.
+
+    It is no reason to take a record for unreadable: a final one would be lost by it.
+    """
     if isinstance(found, datetime):
         return found
     if isinstance(found, str):
-        return decode_time(found)
+        try:
+            return decode_time(found)
+        except DecodeError:
+            return ZERO_TIME
     if isinstance(found, DatetimeMS):
         found = int(found)
     elif isinstance(found, Decimal128):
         found = found.to_decimal()
     elif isinstance(found, bool) or not isinstance(found, int | float):
-        raise DecodeError(f"created_at is of the type {type(found).__name__}, not a date")
+        return ZERO_TIME
     try:
         return _EPOCH + timedelta(milliseconds=int(found))
     except (OverflowError, ValueError, ArithmeticError):  # no datetime can say it

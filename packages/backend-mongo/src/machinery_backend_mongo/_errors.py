@@ -7,7 +7,8 @@ no server, no primary, connection lost, no answer in time,   `BackendUnavailable
 not primary, stepping down, shutting down, interrupted,      starting, failing over, full or slow
 write concern not met in time, disk full
 login failed, not allowed, TLS refused, no such host,        `ConfigError`: waiting will not help
-another database's name, a write concern that cannot be met
+another database's name, a write concern that cannot be met,
+a file for TLS that is missing or holds something else
 a client that the application has closed                     `Closed`
 what BSON cannot say; a document that no BSON decoder reads  `EncodeError`; `DecodeError`
 anything else                                                `Unsupported`, with MongoDB's own words
@@ -19,6 +20,7 @@ what is raised is raised ``from None``.
 
 from __future__ import annotations
 
+from ssl import SSLError
 from typing import TYPE_CHECKING
 
 from bson.errors import BSONError, InvalidBSON
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
 
 DRIVER_ERRORS = (driver.PyMongoError, BSONError, OSError)
 """All that a call of pymongo may raise."""
+_OF_FILES = (SSLError, FileNotFoundError, PermissionError)
+"""What reading the files for TLS raises. What goes wrong on a connection pymongo raises as its own, even with these behind it."""
 
 DUPLICATE_KEY = 11000
 INDEX_CONFLICTS = frozenset({85, 86})
@@ -104,6 +108,8 @@ def translate(  # noqa: C901, PLR0911 - one line of the table each
     if isinstance(error, driver.BulkWriteError):
         code, text = first_of_bulk(error.details)
         return of_code(code, text, address)
+    if isinstance(error, _OF_FILES):
+        return ConfigError(f"a file for TLS that the settings of MongoDB at {address} name cannot be used: {text}")
     if isinstance(error, driver.ConnectionFailure | OSError):
         return _of_connection(error, text, address)
     if isinstance(error, driver.OperationFailure):

@@ -166,7 +166,7 @@ def _parsed_by_driver(url: str, parsed: ServiceUrl) -> Mapping[str, Any]:
         url = f"mongodb://{rest}?{'&'.join(kept)}" if any(kept) else f"mongodb://{rest}"
     try:
         return uri_parser.parse_uri(url, validate=True, warn=False)
-    except (PyMongoError, ValueError, TypeError) as error:
+    except (PyMongoError, ValueError, TypeError, OSError) as error:  # OSError: a file for TLS that cannot be read
         text = str(error)
         for secret in (parsed.password, parsed.user):
             text = text.replace(secret, "***") if secret else text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +13,17 @@ from pymongo.errors import BulkWriteError, OperationFailure
 from machinery.abc import State, TaskState
 from machinery.errors import DecodeError, ResultTooLarge
 from machinery_backend_mongo._collections import ALIVE, AT_ONCE, DELETE_AT, KEPT_UNTIL, in_future, in_turn
-from machinery_backend_mongo._documents import ZERO_TEXT, ZERO_TIME, from_date, from_record, to_date, to_record
+from machinery_backend_mongo._documents import (
+    ZERO_TEXT,
+    ZERO_TIME,
+    from_date,
+    from_record,
+    results_are,
+    to_date,
+    to_record,
+)
 from machinery_backend_mongo._errors import DUPLICATE_KEY, first_of_bulk, is_of_one_record, is_too_large, of_code
+from machinery_backend_mongo._values import to_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,6 +35,8 @@ LARGEST_DOCUMENT = 16 * 1024 * 1024
 """Bytes: MongoDB's limit, ``maxBsonObjectSize``."""
 LARGEST_RECORD = LARGEST_DOCUMENT - 4096
 """Bytes: what a record may have, so that its name and its instants find room beside it."""
+LARGEST_BATCH = 48_000_000
+"""Bytes of records in one command: one message of MongoDB's, so that what a call may take is enough on a slow line too."""
 
 WRITER = "writer"
 """A field of ours in final records: who has won, where several write at once."""
@@ -54,12 +66,13 @@ class Records:
         for start in range(0, len(states), AT_ONCE):
             some = states[start : start + AT_ONCE]
             pipelines = [self._replacing(state, _fresh_origin(state)) for state in some]
-            pending = self._fitting(some, pipelines, refused)
-            while pending:
-                updates = [UpdateOne({"_id": some[at].task_uuid}, pipelines[at][1], upsert=True) for at in pending]
-                _, failed = self._in_bulk(updates)
-                refused += [some[pending[place]].task_uuid for place, code in failed.items() if is_too_large(code)]
-                pending = [pending[place] for place, code in failed.items() if code == DUPLICATE_KEY]
+            for portion in _portions(self._fitting(some, pipelines, refused), pipelines):
+                pending = portion
+                while pending:
+                    updates = [UpdateOne({"_id": some[at].task_uuid}, pipelines[at][1], upsert=True) for at in pending]
+                    _, failed = self._in_bulk(updates)
+                    refused += [some[pending[place]].task_uuid for place, code in failed.items() if is_too_large(code)]
+                    pending = [pending[place] for place, code in failed.items() if code == DUPLICATE_KEY]
         _raise_for(refused)
 
     def save(self, states: Sequence[TaskState]) -> list[TaskState]:
@@ -73,11 +86,24 @@ class Records:
         return stored
 
     def _save(self, states: Sequence[TaskState], refused: list[str]) -> list[TaskState]:
-        """Save records of different tasks, for one command."""
+        """Save records of different tasks, no more than one command takes."""
         writer = ObjectId()
         pipelines = [self._replacing(state, _kept_origin(state), writer) for state in states]
         stored = list(states)
-        pending = self._fitting(states, pipelines, refused)
+        for portion in _portions(self._fitting(states, pipelines, refused), pipelines):
+            self._save_portion(states, pipelines, portion, writer, stored, refused)
+        return stored
+
+    def _save_portion(
+        self,
+        states: Sequence[TaskState],
+        pipelines: Sequence[tuple[int, Pipeline]],
+        pending: Sequence[int],
+        writer: ObjectId,
+        stored: list[TaskState],
+        refused: list[str],
+    ) -> None:
+        """Save those at the positions ``pending``, and put what is stored then in its place."""
         while pending:
             found, failed, all_won = self._write(states, pipelines, pending)
             refused += [states[at].task_uuid for at, code in failed.items() if is_too_large(code)]
@@ -92,7 +118,6 @@ class Records:
                     lost.append(at)
             collided = [at for at, code in failed.items() if code == DUPLICATE_KEY]
             pending = collided + (self._settle(states, lost, stored) if lost else [])
-        return stored
 
     def _write(
         self, states: Sequence[TaskState], pipelines: Sequence[tuple[int, Pipeline]], pending: Sequence[int]
@@ -128,25 +153,26 @@ class Records:
 
         It has been sent again, or has ended, since; or nobody can read it, and then it is deleted.
         """
-        found: dict[str, TaskState] = {}
-        unreadable: list[str] = []
-        for document in self._find([states[at].task_uuid for at in lost]):
-            try:
-                state = from_record(document)
-            except DecodeError:
-                unreadable.append(document["_id"])
-            else:
-                if state is not None and state.is_completed:
-                    found[state.task_uuid] = state.as_found()
-        if unreadable:
-            self.forget(unreadable)
+        found = {document["_id"]: document for document in self._find([states[at].task_uuid for at in lost])}
         again = []
         for at in lost:
-            if (winner := found.get(states[at].task_uuid)) is None:
+            document = found.get(states[at].task_uuid, {})
+            try:
+                winner = from_record(document)
+            except DecodeError:
+                self._delete(document)
+                winner = None
+            if winner is None or not winner.is_completed:
                 again.append(at)
             else:
-                stored[at] = winner
+                stored[at] = _in_words_of(states[at], winner, document).as_found()
         return again
+
+    def _delete(self, found: Document) -> None:
+        """Delete the record if it still is the one found, and not that of somebody who deleted it first and has won since."""
+        same = {field: {"$eq": found.get(field)} for field in ("state", WRITER, DELETE_AT)}
+        with self._client.calls() as store:
+            store.tasks.delete_one({"_id": found["_id"], **same})
 
     def _replacing(self, state: TaskState, origin: Document, writer: ObjectId | None = None) -> tuple[int, Pipeline]:
         """The record's size in bytes, and the update that makes it so; with a ``writer``, unless a final one is there."""
@@ -156,7 +182,7 @@ class Records:
             KEPT_UNTIL: f"${KEPT_UNTIL}",
             DELETE_AT: {"$max": [in_future(self._lifetime), f"${KEPT_UNTIL}"]},
         }
-        size = len(record.raw) + len(state.task_name.encode())
+        size = len(record.raw) + len(to_text(state.task_name).encode())
         if writer is not None and state.is_completed:
             whole[WRITER] = writer
         written: Document = {"$mergeObjects": [{"$literal": record}, whole]}
@@ -242,6 +268,21 @@ def _rounds(ids: Sequence[str]) -> Iterator[list[int]]:
         yield positions
 
 
+def _portions(positions: Iterable[int], pipelines: Sequence[tuple[int, Pipeline]]) -> Iterator[list[int]]:
+    """``positions`` in portions of no more than `LARGEST_BATCH` bytes each."""
+    portion: list[int] = []
+    total = 0
+    for at in positions:
+        size, _ = pipelines[at]
+        if portion and total + size > LARGEST_BATCH:
+            yield portion
+            portion, total = [], 0
+        portion.append(at)
+        total += size
+    if portion:
+        yield portion
+
+
 def _has_won(state: TaskState, found: Document, writer: ObjectId) -> bool:
     """Whether ``state`` was written, where ``found`` was there afterwards: a final one by this writer, else no final one."""
     if state.is_completed:
@@ -251,7 +292,7 @@ def _has_won(state: TaskState, found: Document, writer: ObjectId) -> bool:
 
 def _fresh_origin(state: TaskState) -> Document:
     created = to_date(state.created_at)
-    origin: Document = {"task_name": {"$literal": state.task_name}}
+    origin: Document = {"task_name": {"$literal": to_text(state.task_name)}}
     return origin if created is None else origin | {"created_at": created}
 
 
@@ -262,7 +303,7 @@ def _kept_origin(state: TaskState) -> Document:
         "task_name": {
             "$cond": [
                 {"$eq": [{"$ifNull": ["$task_name", ""]}, ""]},
-                {"$literal": state.task_name},
+                {"$literal": to_text(state.task_name)},
                 "$task_name",
             ]
         },
@@ -286,12 +327,23 @@ def _with_origin(state: TaskState, found: Mapping[str, Any]) -> TaskState:
         state.task_uuid,
         name if isinstance(name, str) else state.task_name,
         state.state,
-        state.results,
+        state.results or () if state.is_success else state.results,
         state.error,
         created,
         state.ttl,
         state.crashes,
     )
+
+
+def _in_words_of(own: TaskState, found: TaskState, document: Mapping[str, Any]) -> TaskState:
+    """``found`` with the values of ``own`` where these are stored as they stand there.
+
+    Bytes are text in a document, and ``own`` may be what was written there, by a call whose answer was lost: it is to compare
+    equal then.
+    """
+    if found.is_success and own.is_success and results_are(document, own.results or ()):
+        return replace(found, results=own.results or ())
+    return found
 
 
 def _raise_for(refused: Iterable[str]) -> None:

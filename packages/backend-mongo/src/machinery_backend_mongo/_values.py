@@ -7,7 +7,7 @@ integers, also in lists     Int64                             Int32, double, Dec
 integers that do not fit    decimal text: Go refuses it with
 Int64 (``uint64``)          an error, and cannot wrap it
 ``float32``, ``float64``    double                            Int32, Int64, Decimal128, decimal text
-``bool``, ``string``        bool, string
+``bool``, ``string``        bool, string; lone surrogates as U+FFFD
 ``[]uint8``                 base64 text, null                 Binary, array of integers
 other slices                array, null
 ``json`` (not Go's)         its JSON text                     the sub-document or null that Go makes of a string
@@ -19,6 +19,7 @@ than 100 levels. Go stores under that type nothing but sub-documents and null, s
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from collections.abc import Mapping
 from typing import Any
@@ -33,6 +34,7 @@ from machinery.wire import decode_state, encode_value, plain_value
 _MIN_INT64, _MAX_INT64 = -(2**63), 2**63 - 1
 _BYTES = frozenset({"[]uint8", "[]byte"})
 _FLOATS = frozenset({"float32", "float64"})
+_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 def to_results(results: tuple[TaskResult, ...]) -> list[dict[str, Any]]:
@@ -42,18 +44,25 @@ def to_results(results: tuple[TaskResult, ...]) -> list[dict[str, Any]]:
 
 def to_bson(type_name: str, value: Any) -> Any:
     """``value`` of that wire type as BSON's encoder takes it. Raises `EncodeError`."""
-    kind = type(value)
     if type_name == "json":
-        return encode_value(type_name, value)
+        value = encode_value(type_name, value)
+    kind = type(value)
     if kind is int:
         return _to_number(type_name, value)
-    if kind is str or kind is bool or kind is float:
+    if isinstance(value, str):
+        return to_text(value)
+    if kind is bool or kind is float:
         return value
     if isinstance(value, bytes | bytearray):
         return b64encode(value).decode()
     if isinstance(value, list | tuple):
         return _to_array(type_name, value)
     return plain_value(value)
+
+
+def to_text(value: str) -> str:
+    """``value`` with U+FFFD for every lone surrogate, which UTF-8, and so BSON, cannot say."""
+    return value if value.isascii() else _SURROGATES.sub("\ufffd", value)
 
 
 def _to_number(type_name: str, value: int) -> Int64 | float | str:
