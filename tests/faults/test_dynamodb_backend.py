@@ -13,6 +13,7 @@ import pytest
 from machinery import Config, Server, Signature, chord
 from machinery.abc import TaskResult
 from machinery.errors import BackendUnavailable
+from machinery.testing._expectations import eventually
 from tests.faults.ledger import entries, note
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]  # every write goes to a disk
@@ -90,7 +91,14 @@ def test_a_chord_is_called_back_once_though_the_store_is_killed(
                 time.sleep(0.01)
             dynamodb_server.restart(kill=True)
             assert sent.get(timeout=40) == sum(range(200))
+            eventually(lambda: not _waiting(server))
+        # What ran as the queue emptied has ended too, or was handed back.
+        assert _waiting(server) == []
     assert entries(ledger)["total"] == 1
+
+
+def _waiting(server: Server) -> list[Signature]:
+    return server.pending_tasks() + server.delayed_tasks()
 
 
 def _holding_out(call: Callable[[], list[Any]]) -> list[Any]:

@@ -16,6 +16,8 @@ from machinery.testing._expectations import in_threads
 from machinery.wire import encode_signature, encode_time
 from machinery_backend_dynamodb import DynamodbBackend, _groups
 from machinery_backend_dynamodb._groups import LARGEST_GROUP
+from machinery_backend_dynamodb._items import LARGEST_ITEM
+from machinery_backend_dynamodb._values import size_of
 from tests.plugins.backend_dynamodb.conftest import Raw
 
 CREATED = datetime(2024, 3, 1, 12, 30, 45, tzinfo=UTC)
@@ -317,6 +319,35 @@ def test_ids_and_callbacks_that_do_not_fit_are_refused_though_the_members_are_fe
         backend.create_group(group(), Signature("sum", ["x" * 420_000]))
     with pytest.raises(GroupNotFound):
         backend.load_group("group_1")
+
+
+def test_the_longest_ids_of_which_keys_can_be_made_are_counted_and_longer_ones_refused(
+    backend: DynamodbBackend, raw: Raw
+) -> None:
+    uuid, member = "g" * 1000, "é" * 507
+    backend.create_group(group("u1", member, uuid=uuid), CALLBACK)
+    assert backend.finish_members([(uuid, "u1"), (uuid, member)]) == [1, 2]
+    before = raw.group_keys()
+
+    with pytest.raises(GroupTooLarge, match="2048 bytes for a key, and one that is made of both has 2049"):
+        backend.create_group(group("u1", member + "é", uuid=uuid), CALLBACK)
+
+    assert raw.group_keys() == before
+
+
+def test_a_member_whose_record_is_full_does_not_hinder_its_group(backend: DynamodbBackend, raw: Raw) -> None:
+    # Given a record with no room for a group's wish
+    ttl = {"N": str(int(time.time()) + 3600)}
+    full: dict[str, dict[str, Any]] = {"State": {"S": "STARTED"}, "TTL": ttl}
+    room = LARGEST_ITEM - size_of({"TaskUUID": {"S": "u1"}, **full}) - len("Error")
+    raw.put_record("u1", **full, Error={"S": "x" * room})
+    raw.put_record("u2", **full)
+
+    backend.create_group(group("u1", "u2"), CALLBACK)
+
+    assert backend.finish_members([("group_1", "u1"), ("group_1", "u2")]) == [1, 2]
+    assert (raw.record("u1") or {})["TTL"] == ttl
+    assert lives_for(raw.record("u2")) > 7 * DAY
 
 
 # -- claiming ----------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,10 +15,13 @@ from machinery.abc import State, TaskResult, TaskState
 from machinery.errors import DecodeError, EncodeError, ResultTooLarge
 from machinery.wire import encode_time
 from machinery_backend_dynamodb import DynamodbBackend
+from machinery_backend_dynamodb._items import to_record
 from machinery_backend_dynamodb._records import LARGEST_RECORD
+from machinery_backend_dynamodb._values import size_of
 from tests.plugins.backend_dynamodb.conftest import Raw
 
 SENT = datetime(2024, 3, 1, 12, 30, 45, 123456, tzinfo=UTC)
+FIVE = {"M": {"Type": {"S": "int64"}, "Value": {"S": "5"}}}
 GO_TIME = "2024-03-01T12:30:45.123456789Z"
 HOUR = 3600
 
@@ -91,12 +95,13 @@ def test_crashes_are_an_attribute_of_ours_that_is_left_out_when_there_are_none(
 def test_submitting_again_leaves_nothing_of_the_record_before(backend: DynamodbBackend, raw: Raw, count: int) -> None:
     backend.save([TaskState("u1", "add", State.FAILURE, error="it broke", created_at=SENT, crashes=1)])
 
+    assert "Writer" in (raw.record() or {})
     backend.submit([TaskState("u1", "other"), pending("u2")][:count])
 
     (found,) = backend.load(["u1"])
     assert found is not None
     assert (found.state, found.error, found.crashes, found.task_name) == (State.PENDING, "", 0, "other")
-    assert "CreatedAt" not in (raw.record() or {})
+    assert not {"CreatedAt", "Writer"} & set(raw.record() or {})
 
 
 def test_of_one_task_submitted_twice_at_once_the_last_counts(backend: DynamodbBackend) -> None:
@@ -140,12 +145,24 @@ def test_what_a_go_worker_made_of_nothing_gets_the_name_it_lacks(backend: Dynamo
         ),
         (gos(TTL={"NULL": True}), TaskState("u1", "add", created_at=SENT)),
         (
-            gos(State={"S": "SUCCESS"}, Results={"L": [{"M": {"Type": {"S": "int64"}, "Value": {"S": "5"}}}]}),
+            gos(State={"S": "SUCCESS"}, Results={"L": [FIVE]}),
             TaskState("u1", "add", State.SUCCESS, (TaskResult("int64", 5),), created_at=SENT),
         ),
         (
             gos(State={"S": "FAILURE"}, Error={"S": "it broke"}),
             TaskState("u1", "add", State.FAILURE, error="it broke", created_at=SENT),
+        ),
+        (  # what it ran again keeps what it was before
+            gos(State={"S": "FAILURE"}, Error={"S": "it broke"}, Results={"L": [FIVE]}),
+            TaskState("u1", "add", State.FAILURE, error="it broke", created_at=SENT),
+        ),
+        (
+            gos(State={"S": "SUCCESS"}, Error={"S": "it broke"}, Results={"L": [FIVE]}),
+            TaskState("u1", "add", State.SUCCESS, (TaskResult("int64", 5),), created_at=SENT),
+        ),
+        (
+            gos(State={"S": "STARTED"}, Error={"S": "it broke"}, Results={"L": [FIVE]}),
+            TaskState("u1", "add", State.STARTED, created_at=SENT),
         ),
     ],
 )
@@ -255,6 +272,23 @@ def test_crashes_and_times_are_kept_in_a_batch_as_they_are_alone(backend: Dynamo
     assert is_about((raw.record() or {})["TTL"]["N"], HOUR)
 
 
+def test_a_record_in_place_of_one_that_is_over_is_known_for_ours_though_the_answer_was_lost(
+    backend: DynamodbBackend, raw: Raw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw.put_record(**gos(State={"S": "SUCCESS"}, TTL={"N": str(int(time.time()) - 1)}))
+    call = backend._client.call
+
+    def lose_answer(operation: str, **parameters: Any) -> dict[str, Any]:
+        answer = call(operation, **parameters)
+        return call(operation, **parameters) if operation == "put_item" else answer
+
+    monkeypatch.setattr(backend._client, "call", lose_answer)
+
+    (stored,) = backend.save([success()])
+
+    assert (stored.results, stored.was_final) == ((TaskResult("int64", 5),), False)
+
+
 def test_many_writers_of_what_is_over_agree(backend: DynamodbBackend, raw: Raw) -> None:
     raw.put_record(**gos(State={"S": "SUCCESS"}, TTL={"N": str(int(time.time()) - 1)}))
     answers: list[TaskState] = []
@@ -307,6 +341,29 @@ def test_what_makes_a_record_too_large_that_was_there_before_is_refused_too(back
 
     with pytest.raises(ResultTooLarge) as caught:
         backend.save([TaskState("u1", "", State.SUCCESS, (TaskResult("string", "x" * (LARGEST_RECORD - 1000)),))])
+
+    assert caught.value.ids == ("u1",)
+
+
+@pytest.mark.parametrize("count", [1, 3], ids=["alone", "with others"])
+def test_what_is_too_large_to_be_submitted_is_refused_by_id_and_the_others_stored(
+    backend: DynamodbBackend, count: int
+) -> None:
+    states = [pending("u1", "n" * LARGEST_RECORD), pending("u2"), pending("u3")][:count]
+
+    with pytest.raises(ResultTooLarge, match="409600 bytes") as caught:
+        backend.submit(states)
+
+    assert caught.value.ids == ("u1",)
+    assert [found is not None for found in backend.load(["u1", "u2", "u3"][:count])] == [False, True, True][:count]
+
+
+def test_what_a_group_keeps_may_make_a_submitted_record_too_large(backend: DynamodbBackend, raw: Raw) -> None:
+    raw.put_record(**gos(KeptUntil={"N": str(int(time.time()) + 2 * HOUR)}))
+    room = LARGEST_RECORD - size_of(to_record(replace(pending(name=""), ttl=int(time.time())))) - len("TaskName")
+
+    with pytest.raises(ResultTooLarge) as caught:
+        backend.submit([pending(name="n" * room)])
 
     assert caught.value.ids == ("u1",)
 

@@ -9,9 +9,10 @@ from uuid import uuid4
 import pytest
 
 from machinery.abc import Config, Finding, TaskState
-from machinery.errors import BackendUnavailable, ConfigError
+from machinery.errors import BackendUnavailable, ConfigError, Unsupported
 from machinery_backend_dynamodb import DynamodbBackend, _tables
 from machinery_backend_dynamodb._command import create_tables
+from machinery_backend_dynamodb._tables import Table
 from tests.plugins.backend_dynamodb.conftest import Raw
 
 
@@ -92,6 +93,64 @@ def test_tables_that_are_there_are_left_as_they_are(
         f"{groups} is there already",
         f"{groups} expires by TTL already",
     ]
+
+
+def test_a_table_that_comes_to_be_meanwhile_is_taken_as_if_made(
+    create: Callable[..., int], names: dict[str, str], monkeypatch: pytest.MonkeyPatch, raw: Raw
+) -> None:
+    # Given tables that were made after we looked: by somebody else, or by ourselves and the answer was lost
+    create()
+    look_too_early(monkeypatch)
+
+    assert create() == 0
+
+    for table in names.values():
+        expiry = raw.client.describe_time_to_live(TableName=table)["TimeToLiveDescription"]
+        assert (expiry["TimeToLiveStatus"], expiry["AttributeName"]) == ("ENABLED", "TTL")
+
+
+def test_a_table_with_another_key_that_comes_to_be_meanwhile_is_an_error(
+    create: Callable[..., int], names: dict[str, str], monkeypatch: pytest.MonkeyPatch, raw: Raw
+) -> None:
+    make_other_table(raw, names["task_states_table"], ("Id", "HASH", "S"))
+    look_too_early(monkeypatch)
+
+    with pytest.raises(ConfigError, match=r"the key Id \(S\), and ours has TaskUUID"):
+        create()
+
+
+def test_a_table_that_meanwhile_expires_by_another_attribute_is_an_error(
+    create: Callable[..., int], names: dict[str, str], monkeypatch: pytest.MonkeyPatch, raw: Raw
+) -> None:
+    make_other_table(raw, names["task_states_table"], ("TaskUUID", "HASH", "S"))
+    raw.client.update_time_to_live(
+        TableName=names["task_states_table"],
+        TimeToLiveSpecification={"Enabled": True, "AttributeName": "GoneAt"},
+    )
+    look_too_early(monkeypatch)
+
+    with pytest.raises(Unsupported):
+        create()
+
+
+def look_too_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the first look at each table, and at its expiry, find nothing."""
+    describe, expiry_of = _tables.describe, _tables.expiry_of
+    seen: set[tuple[str, str]] = set()
+
+    def is_first(what: str, table: Table) -> bool:
+        is_new = (what, table.name) not in seen
+        seen.add((what, table.name))
+        return is_new
+
+    monkeypatch.setattr(
+        _tables, "describe", lambda client, table: None if is_first("table", table) else describe(client, table)
+    )
+    monkeypatch.setattr(
+        _tables,
+        "expiry_of",
+        lambda client, table: ("DISABLED", "") if is_first("expiry", table) else expiry_of(client, table),
+    )
 
 
 def test_tables_may_be_paid_for_by_capacity(

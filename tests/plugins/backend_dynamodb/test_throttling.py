@@ -155,6 +155,14 @@ def test_statements_that_are_refused_are_an_error(
         backend.create_group(GroupMeta("g", ("u1",)))
 
 
+def test_a_statement_for_a_record_that_is_full_is_no_error(stub: Stubber, backend: DynamodbBackend) -> None:
+    full = {"Code": "ValidationError", "Message": "Item size to update has exceeded the maximum allowed size"}
+    stub.add_response("batch_execute_statement", {"Responses": [{"Error": full}, {}]})
+    stub.add_response("batch_write_item", {})
+
+    backend.create_group(GroupMeta("g", ("u1", "u2")))
+
+
 @pytest.mark.parametrize("operation", ["batch_get_item", "batch_write_item", "batch_execute_statement"])
 def test_what_is_never_carried_out_is_unavailable(client: Any, operation: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_client, "FIRST_PAUSE", 0.2)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from machinery.errors import BackendUnavailable
 from machinery_backend_dynamodb._client import Pauses
-from machinery_backend_dynamodb._errors import CONDITION_FAILED, PASSING_CODES, of_statement
+from machinery_backend_dynamodb._errors import CONDITION_FAILED, PASSING_CODES, is_of_size, of_statement
 
 if TYPE_CHECKING:
     from machinery_backend_dynamodb._client import Client
@@ -92,7 +92,10 @@ def _write(client: Client, requests: Sequence[tuple[str, dict[str, Any]]]) -> No
 
 
 def change_all(client: Client, statements: Sequence[dict[str, Any]]) -> None:
-    """Carry out PartiQL statements for items that are there; for others nothing happens. Raises as `Client.call`."""
+    """Carry out PartiQL statements for items that are there and have room for it; for others nothing happens.
+
+    Raises as `Client.call`, but not `ItemTooLarge`.
+    """
     parts = [statements[start : start + MOST_WRITTEN] for start in range(0, len(statements), MOST_WRITTEN)]
     client.each(lambda part: _change(client, part), parts)
 
@@ -119,11 +122,11 @@ def answers_to(client: Client, statements: Sequence[dict[str, Any]]) -> list[dic
 
 
 def _require_condition(client: Client, error: dict[str, Any]) -> None:
-    """Raise what the error of a statement means, unless it is that its condition did not hold."""
-    code = error.get("Code")
-    if code in {None, CONDITION_FAILED}:
+    """Raise what the error of a statement means, unless it is that its condition did not hold, or that the item is full."""
+    code, said = error.get("Code"), str(error.get("Message") or "")
+    if code in {None, CONDITION_FAILED} or is_of_size(said):
         return
-    raise client.translated(of_statement(str(code), error.get("Message", "")))
+    raise client.translated(of_statement(str(code), said))
 
 
 def _throttled(client: Client) -> BackendUnavailable:

@@ -10,12 +10,15 @@ the time for trying again is over
 ConditionalCheckFailedException                               `ConditionFailed`, for whoever set the condition
 TransactionCanceledException, by a condition                  `TransactionCanceled`, likewise
 ValidationException about an item's size                      `ItemTooLarge`, for whoever knows the item's name
-no table (`TableMissing`), no credentials, credentials or rights refused, no   `ConfigError`: waiting will not help
+no table (`TableMissing`), no credentials, credentials that  `ConfigError`: waiting will not help
+no header can hold, credentials or rights refused, no
 region, TLS refused, another key schema, what is no DynamoDB
+a table that is there already, where one is to be made        `TableInUse`, for whoever makes it
 anything else                                                 `Unsupported`, with DynamoDB's own words
 ============================================================  =========================================================
 
-The texts keep botocore's, so what is raised is raised ``from None``. None of them holds a credential.
+The texts keep botocore's, so what is raised is raised ``from None``. None of them holds a credential: where botocore's text, or
+DynamoDB's, may quote a header, it is left out.
 """
 
 from __future__ import annotations
@@ -83,14 +86,25 @@ _REFUSED_CODES = {
     "AccessDeniedException": "this identity has not the rights that are needed",
     "ExpiredTokenException": "the credentials have expired",
     "IncompleteSignature": "the credentials are malformed",
+    "IncompleteSignatureException": "the credentials are malformed",
     "InvalidSignatureException": "the secret key is wrong, or this machine's clock",
     "MissingAuthenticationToken": "it wants credentials",
     "MissingAuthenticationTokenException": "it wants credentials",
     "NotAuthorized": "this identity has not the rights that are needed",
     "OptInRequired": "this account has not opted in",
     "RequestExpired": "this machine's clock is wrong",
+    "SignatureDoesNotMatch": "the secret key is wrong, or this machine's clock",
     "UnrecognizedClientException": "it does not know the access key",
 }
+_QUOTING_CODES = frozenset(
+    {
+        "IncompleteSignature",
+        "IncompleteSignatureException",
+        "InvalidSignatureException",
+        "SignatureDoesNotMatch",
+    }
+)
+"""Answers that quote the request's headers, those with the access key and the session token among them."""
 _WHERE_CREDENTIALS = (
     "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give the machine a role. DynamoDB Local takes any, but "
     "some it wants"
@@ -121,6 +135,10 @@ class TableMissing(ConfigError):
     """There is no table of that name."""
 
 
+class TableInUse(Unsupported):
+    """There is a table of that name already, be it still in the making."""
+
+
 def code_of(error: BaseException) -> str:
     """The code of DynamoDB's error answer; empty: it was none."""
     return str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, driver.ClientError) else ""
@@ -148,6 +166,11 @@ def is_closed_meanwhile(error: BaseException) -> bool:
     return isinstance(error, driver.ConnectionClosedError)
 
 
+def is_of_size(text: str) -> bool:
+    """Whether DynamoDB's words say that an item would be larger than it takes."""
+    return _TOO_LARGE.search(text) is not None
+
+
 def of_statement(code: str, text: str) -> Exception:
     """The error of one statement in a batch, as it would be if it had been alone."""
     error: Exception = driver.ClientError({"Error": {"Code": code, "Message": text}}, "BatchExecuteStatement")
@@ -161,7 +184,7 @@ def expected(error: BaseException) -> Exception | None:
         return ConditionFailed(error.response.get("Item"))
     if code == "TransactionCanceledException" and CONDITION_FAILED in (reasons := reasons_of(error)):
         return TransactionCanceled(reasons)
-    if code == "ValidationException" and _TOO_LARGE.search(str(error)):
+    if code == "ValidationException" and is_of_size(str(error)):
         return ItemTooLarge(str(error))
     return None
 
@@ -179,6 +202,11 @@ def translate(  # noqa: PLR0911 - one line of the table each
         return ConfigError(f"there are no credentials for DynamoDB at {address} ({text}); {_WHERE_CREDENTIALS}")
     if isinstance(error, driver.SSLError) and "CERTIFICATE_VERIFY_FAILED" in text:
         return ConfigError(f"DynamoDB at {address}: TLS failed ({text}); name the authority in AWS_CA_BUNDLE")
+    if _is_of_header(error):
+        return ConfigError(
+            f"the credentials for DynamoDB at {address} hold what no HTTP header can, such as a line's end; look at "
+            "AWS_ACCESS_KEY_ID and AWS_SESSION_TOKEN, or at the profile or program they come from"
+        )
     if isinstance(error, UNREACHABLE):
         return BackendUnavailable(
             f"cannot reach DynamoDB at {address}: {text}; look whether it runs, and at the endpoint, region and network"
@@ -190,7 +218,9 @@ def translate(  # noqa: PLR0911 - one line of the table each
     return ConfigError(f"boto3 cannot be used for DynamoDB at {address}: {text}")
 
 
-def _translate_answer(error: Any, text: str, address: str, tables: Sequence[str]) -> MachineryError:
+def _translate_answer(  # noqa: PLR0911 - likewise
+    error: Any, text: str, address: str, tables: Sequence[str]
+) -> MachineryError:
     code = code_of(error)
     if is_passing(error):
         return BackendUnavailable(
@@ -204,7 +234,8 @@ def _translate_answer(error: Any, text: str, address: str, tables: Sequence[str]
             f"dynamodb.task_states_table and dynamodb.group_metas_table ({text})"
         )
     if hint := _REFUSED_CODES.get(code):
-        return ConfigError(f"DynamoDB at {address} refuses us: {hint} ({text})")
+        said = code if code in _QUOTING_CODES else text
+        return ConfigError(f"DynamoDB at {address} refuses us: {hint} ({said})")
     if code == "ValidationException" and _OTHER_SCHEMA.search(text):
         return ConfigError(
             f"DynamoDB at {address} has another key than ours in {' or '.join(tables)}; make tables with "
@@ -212,7 +243,15 @@ def _translate_answer(error: Any, text: str, address: str, tables: Sequence[str]
         )
     if code in {"UnknownOperationException", "404", "403", "301", "302"}:
         return ConfigError(f"what answers at {address} is no DynamoDB, or none that can do this ({text})")
+    if code == "ResourceInUseException":
+        return TableInUse(f"DynamoDB at {address} has that table already: {text}")
     return Unsupported(f"DynamoDB at {address} refuses: {text}")
+
+
+def _is_of_header(error: BaseException) -> bool:
+    """Whether a header cannot be sent, as one with a line's end: only those with credentials hold what is not our own."""
+    # http.client raises the plain one. Other kinds of it, such as urllib3's about addresses, have other causes.
+    return isinstance(error, driver.HTTPClientError) and type(error.kwargs.get("error")) is ValueError
 
 
 def _status_of(error: Any) -> int:

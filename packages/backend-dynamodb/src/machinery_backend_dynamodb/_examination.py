@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from machinery.abc import Finding
 from machinery.errors import ConfigError, Unsupported
 from machinery_backend_dynamodb import _keys as names
-from machinery_backend_dynamodb._tables import describe, expiry_of, has_key, key_text, tables_of
+from machinery_backend_dynamodb._tables import EXPIRING, describe, expiry_of, has_key, key_text, tables_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,7 +61,7 @@ def _expiry(client: Client, table: Table) -> Iterator[Finding]:
     except (ConfigError, Unsupported) as error:  # the right to ask this is another one, and work does not need it
         yield Finding("warning", f"whether the table {table.name!r} expires cannot be told: {error}")
         return
-    if status in {"ENABLED", "ENABLING"} and attribute == names.TTL:
+    if status in EXPIRING and attribute == names.TTL:
         yield Finding("ok", f"the table {table.name!r} expires by {names.TTL}")
     else:
         by = f" by {attribute}" if attribute and attribute != names.TTL else ""

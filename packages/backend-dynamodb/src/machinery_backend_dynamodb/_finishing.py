@@ -72,7 +72,7 @@ class Finishing:
         return {
             names.GROUP_UUID: text(tally_key(group_uuid)),
             names.FINISHED: number(0),
-            names.GENERATION: text(os.urandom(6).hex()),
+            names.GENERATION: text(_new_generation()),
             names.RENEWED: number(int(time())),
             names.PROGRESS: number(now_in_ms()),
             names.TTL: number(until),
@@ -183,6 +183,16 @@ class Finishing:
             yield
         finally:
             lock.release()
+
+
+def longest_key(group_uuid: str, members: Sequence[str]) -> int:
+    """Bytes of the longest key that a group of these members needs: that of a mark."""
+    generation = _new_generation()
+    return max(len(text(mark_key(group_uuid, generation, uuid))["S"].encode()) for uuid in ("", *members))
+
+
+def _new_generation() -> str:
+    return os.urandom(6).hex()
 
 
 def _to_tally(item: Item | None) -> Tally | None:

@@ -16,7 +16,7 @@ from machinery_backend_dynamodb import _keys as names
 from machinery_backend_dynamodb._batches import write_all
 from machinery_backend_dynamodb._client import Pauses
 from machinery_backend_dynamodb._errors import ConditionFailed, ItemTooLarge
-from machinery_backend_dynamodb._finishing import Finishing
+from machinery_backend_dynamodb._finishing import Finishing, longest_key
 from machinery_backend_dynamodb._group_items import GroupItems
 from machinery_backend_dynamodb._items import LARGEST_ITEM, flag, from_meta, members_of, string, to_meta
 from machinery_backend_dynamodb._keys import tally_key
@@ -60,6 +60,12 @@ class Groups:
             raise GroupTooLarge(
                 f"a group of {len(group.task_uuids)} is too large: DynamoDB keeps at most {LARGEST_GROUP} members, whose ids "
                 f"make, with the callback, at most {LARGEST_ITEM} bytes (these: {size})"
+            )
+        longest = longest_key(group.group_uuid, group.task_uuids)
+        if longest > names.LONGEST_KEY:
+            raise GroupTooLarge(
+                f"the ids of the group {group.group_uuid!r:.200} and of its members are too long: DynamoDB takes "
+                f"{names.LONGEST_KEY} bytes for a key, and one that is made of both has {longest}"
             )
         if callback is not None:
             self._open.add(group.group_uuid)

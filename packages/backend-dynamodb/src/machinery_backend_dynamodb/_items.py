@@ -40,8 +40,11 @@ def _results_attribute(state: TaskState) -> Attribute:
     }
 
 
-def to_record(state: TaskState) -> Item:
-    """The whole item of a record, with its ``ttl``; without what is not known of it. Raises `EncodeError`."""
+def to_record(state: TaskState, writer: str = "") -> Item:
+    """The whole item of a record, with its ``ttl``; without what is not known of it. Raises `EncodeError`.
+
+    ``writer``: who writes it, for a final one.
+    """
     item = {
         names.TASK_UUID: text(state.task_uuid),
         names.STATE: text(state.state),
@@ -55,7 +58,14 @@ def to_record(state: TaskState) -> Item:
         item[names.CREATED_AT] = text(encode_time(state.created_at))
     if state.crashes:
         item[names.CRASHES] = number(state.crashes)
+    if writer and state.is_completed:
+        item[names.WRITER] = text(writer)
     return item
+
+
+def has_writer(item: Item, writer: Attribute | None) -> bool:
+    """Whether ``writer``, as a record says it, wrote this one, which is final."""
+    return writer is not None and item.get(names.WRITER) == writer
 
 
 def from_record(item: Item) -> TaskState:
@@ -65,15 +75,14 @@ def from_record(item: Item) -> TaskState:
         state = State(said) if said else State.PENDING
     except ValueError:
         raise DecodeError(f"State is {said!r}; the states are {', '.join(State)}") from None
-    results = _results(item)
+    results, error = _results(item), _text(item, names.ERROR)
     return TaskState(
         _text(item, names.TASK_UUID),
         _text(item, names.TASK_NAME),
         state,
-        ()
-        if results is None and state is State.SUCCESS
-        else results,  # Go writes none for a task that returned nothing
-        _text(item, names.ERROR),
+        # Go writes none for a task that returned nothing, and leaves there what the state before had.
+        (results or ()) if state is State.SUCCESS else None,
+        error if state is State.FAILURE else "",
         _time(item),
         integer(item, names.TTL),
         integer(item, names.CRASHES),

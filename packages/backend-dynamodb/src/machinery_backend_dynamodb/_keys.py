@@ -24,6 +24,8 @@ CRASHES = "Crashes"
 """N, ours: left out when 0."""
 KEPT_UNTIL = "KeptUntil"
 """N, ours: Unix seconds until which an open group wants the record; a write makes that its TTL, so as not to shorten it."""
+WRITER = "Writer"
+"""S, ours, in final records: who wrote it, so that one whose answer was lost, and who writes again, knows that it won."""
 
 GROUP_UUID = "GroupUUID"
 """S, Go's: the key of a group, and of all that is kept about it."""
@@ -57,6 +59,9 @@ def mark_key(group_uuid: str, generation: str, task_uuid: str) -> str:
     """The item whose being there says that a member was counted."""
     return f"{group_uuid}/machinery/finished/{generation}/{task_uuid}"
 
+
+LONGEST_KEY = 2048
+"""Bytes in UTF-8: Amazon's limit."""
 
 SHARDS = 8
 """Items that a list of open chords is made of. A look reads them all, and a write costs by the size of one."""

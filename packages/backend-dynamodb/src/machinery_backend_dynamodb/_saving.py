@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from machinery.abc import State
 from machinery_backend_dynamodb import _keys as names
 from machinery_backend_dynamodb._batches import MOST_WRITTEN, Item, answers_to
-from machinery_backend_dynamodb._items import integer, kept_until
+from machinery_backend_dynamodb._items import has_writer, integer, kept_until
 from machinery_backend_dynamodb._values import number, text
 
 if TYPE_CHECKING:
@@ -69,15 +69,14 @@ class Saving:
             return answers_to(self._client, [self._statement(items[uuid], is_kept=tried[uuid]) for uuid in part])
 
         answers = [answer for some in self._client.each(attempt, parts) for answer in some]
-        return {uuid: _to_outcome(answer) for uuid, answer in zip(ids, answers, strict=True)}
+        return {uuid: _to_outcome(answer, items[uuid]) for uuid, answer in zip(ids, answers, strict=True)}
 
     def _statement(self, item: Item, *, is_kept: bool) -> dict[str, Any]:
         written = [names.STATE, names.RESULTS, names.ERROR]
         if not is_kept:
             written.append(names.TTL)
         has_crashes = names.CRASHES in item
-        if has_crashes:
-            written.append(names.CRASHES)
+        written += [name for name in (names.CRASHES, names.WRITER) if name in item]
         changes = " ".join(
             [f'SET "{name}" = ?' for name in written] + ([] if has_crashes else [f'REMOVE "{names.CRASHES}"'])
         )
@@ -108,9 +107,12 @@ class Saving:
             self._kept.pop(uuid, None)
 
 
-def _to_outcome(answer: dict[str, Any]) -> Outcome:
+def _to_outcome(answer: dict[str, Any], item: Item) -> Outcome:
     error = answer.get("Error")
-    return Outcome(stored=not error, item=(error or answer).get("Item") or None)
+    found: Item | None = (error or answer).get("Item") or None
+    # Refused by what it wrote itself: then an answer was lost.
+    is_ours = found is not None and has_writer(found, item.get(names.WRITER))
+    return Outcome(stored=not error or is_ours, item=found)
 
 
 def _may_be_other(found: Item | None, item: Item, *, is_kept: bool) -> bool:

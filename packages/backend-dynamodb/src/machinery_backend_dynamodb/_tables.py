@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
-from machinery.errors import BackendUnavailable, ConfigError
+from machinery.errors import BackendUnavailable, ConfigError, Unsupported
 from machinery_backend_dynamodb import _keys as names
-from machinery_backend_dynamodb._errors import TableMissing
+from machinery_backend_dynamodb._errors import TableInUse, TableMissing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 PAUSE = 0.2
 """Seconds between two looks whether a table is ready; AWS takes some ten seconds."""
+
+EXPIRING = frozenset({"ENABLED", "ENABLING"})
+"""What DynamoDB says of a table's time to live that is switched on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,24 +76,23 @@ def expiry_of(client: Client, table: Table) -> tuple[str, str]:
 def create(client: Client, table: Table, capacity: tuple[int, int] | None, patience: float) -> Iterator[str]:
     """Make a table unless it is there, wait until it is ready, and let DynamoDB delete what is over. Says what it does.
 
+    Safe to call again, and by several at once.
+
     ``capacity``: units for reads and writes; ``None``: on demand. ``patience``: seconds. Raises `ConfigError` where another
     table has that name, `BackendUnavailable` where it does not get ready in time.
     """
     found = describe(client, table)
     if found is None:
         yield f"creating {table.name} (key {table.key}, a string)"
-        client.call("create_table", **_definition(table, capacity))
-        found = _wait_until_active(client, table, patience)
-    elif has_key(found, table):
-        yield f"{table.name} is there already"
-        found = _wait_until_active(client, table, patience)
+        with suppress(TableInUse):  # somebody was quicker, or we were, and the answer was lost
+            client.call("create_table", **_definition(table, capacity))
+        _require_key(client, table, _wait_until_active(client, table, patience))
     else:
-        raise ConfigError(
-            f"DynamoDB at {client.address} has a table {table.name!r} with the key {key_text(found)}, and ours has {table.key} "
-            f"(S); give another name with --{table.option.replace('_', '-')}, and set dynamodb.{table.option} to it"
-        )
+        _require_key(client, table, found)
+        yield f"{table.name} is there already"
+        _wait_until_active(client, table, patience)
     status, attribute = expiry_of(client, table)
-    if status in {"ENABLED", "ENABLING"}:
+    if status in EXPIRING:
         if attribute != names.TTL:
             raise ConfigError(
                 f"the table {table.name!r} lets DynamoDB delete by the attribute {attribute}, and ours is {names.TTL}; switch "
@@ -97,12 +100,29 @@ def create(client: Client, table: Table, capacity: tuple[int, int] | None, patie
             )
         yield f"{table.name} expires by {names.TTL} already"
         return
-    client.call(
-        "update_time_to_live",
-        TableName=table.name,
-        TimeToLiveSpecification={"Enabled": True, "AttributeName": names.TTL},
-    )
+    _let_expire(client, table)
     yield f"{table.name} expires by {names.TTL} from now on"
+
+
+def _require_key(client: Client, table: Table, found: dict[str, Any]) -> None:
+    if not has_key(found, table):
+        raise ConfigError(
+            f"DynamoDB at {client.address} has a table {table.name!r} with the key {key_text(found)}, and ours has {table.key} "
+            f"(S); give another name with --{table.option.replace('_', '-')}, and set dynamodb.{table.option} to it"
+        )
+
+
+def _let_expire(client: Client, table: Table) -> None:
+    try:
+        client.call(
+            "update_time_to_live",
+            TableName=table.name,
+            TimeToLiveSpecification={"Enabled": True, "AttributeName": names.TTL},
+        )
+    except Unsupported:
+        status, attribute = expiry_of(client, table)
+        if status not in EXPIRING or attribute != names.TTL:
+            raise  # else somebody was quicker, or we were, and the answer was lost
 
 
 def _definition(table: Table, capacity: tuple[int, int] | None) -> dict[str, Any]:
