@@ -74,7 +74,7 @@ def test_nobody_answers_in_time(aws_credentials: None) -> None:
             began = time.monotonic()
             with pytest.raises(BackendUnavailable):
                 call()
-            assert time.monotonic() - began < 2
+            assert time.monotonic() - began < 5
 
 
 def test_a_dynamodb_that_falls_silent_fails_calls_in_time_and_is_used_again(dynamodb_url: str, config: Config) -> None:

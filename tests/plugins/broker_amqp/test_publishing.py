@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pika
 import pytest
 
 from machinery.abc import Config, Message
@@ -257,8 +259,10 @@ class TestTrouble:
         broker = broker_of(config, server.url)
         later = datetime.now(UTC) + timedelta(days=2)
         broker.publish([Message(b"1", config.default_queue, later)])
-        for rung in range(20, 28):
-            server.control("delete_queue", f"machinery.delay.{rung:02d}")
+        with closing(pika.BlockingConnection(pika.URLParameters(server.url))) as connection:
+            channel = connection.channel()
+            for rung in range(20, 28):
+                channel.queue_delete(f"machinery.delay.{rung:02d}")
 
         broker.publish([Message(b"2", config.default_queue, later)])
 
