@@ -8,6 +8,7 @@ environment. What is shown are medians of the rounds, in which the stores take t
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import sys
 import time
@@ -121,6 +122,7 @@ def _configured(name: str, broker: str, url: str) -> Config:
     elif name == "mongodb":
         url = f"{url.rstrip('/')}/bench_{own}"
     elif name == "dynamodb":
+        os.environ.update(dynamodb.credentials())
         sections["dynamodb"] = dynamodb.create_tables(url)
     return Config(broker=f"{broker.rstrip('/')}/0", result_backend=url, default_queue=f"bench-{own}", sections=sections)
 
