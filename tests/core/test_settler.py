@@ -357,6 +357,22 @@ def test_a_successor_that_has_begun_is_not_sent_again_when_the_answer_to_sending
     assert state.is_success
 
 
+@pytest.mark.parametrize(
+    ("seen", "published"), [(State.PENDING, 2), (State.RECEIVED, 2), (State.STARTED, 1), (State.FAILURE, 1)]
+)
+def test_a_successor_that_only_waits_in_a_workers_hands_is_sent_again_when_the_answer_was_lost(
+    parts: Parts, journal: Journal, backend: ObservedBackend, seen: State, published: int
+) -> None:
+    """The service may have gone down before it kept the message, and who has it drops it unstarted."""
+    (run,) = parts.run([Signature("good", on_success=[Signature("good", uuid="task_follower")])])
+    journal.fail("publish", BrokerUnavailable("the answer was lost"))
+    journal.pause("publish", lambda: backend.inner.save([TaskState("task_follower", "good", seen)]))
+
+    parts.settler.settle([run])
+
+    assert len(journal.of("publish")) == published
+
+
 def test_a_task_whose_record_can_never_be_stored_is_a_dead_letter_and_its_neighbours_are_not(
     settling: Parts, server: Server, journal: Journal, backend: ObservedBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:

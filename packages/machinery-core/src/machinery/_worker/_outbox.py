@@ -65,13 +65,17 @@ class Outbox:
                 raise reason from error
 
 
+_HAS_NOT_BEGUN = (State.PENDING, State.RECEIVED)
+"""RECEIVED too: who has it may have it from a service that went down before it kept it, and drops it unstarted then."""
+
+
 def unsent(following: list[Following], backend: Backend) -> list[Following]:
-    """Of these, what is absent or still PENDING, and every retry: its record is that of the run before it."""
+    """Of these, what is absent or has not begun, and every retry: its record is that of the run before it."""
     if not backend.capabilities.stores:
         return following
     found = backend.load([follower.signature.uuid for follower in following])
     return [
         follower
         for follower, state in zip(following, found, strict=True)
-        if follower.is_retry or state is None or state.state is State.PENDING
+        if follower.is_retry or state is None or state.state in _HAS_NOT_BEGUN
     ]
