@@ -161,9 +161,8 @@ class AmqpConsumer(Consumer):
 
     def ack(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         """Done. Written soon; what RabbitMQ never hears of, since the connection is lost, comes again."""
-        with (
-            self._guard
-        ):  # until it is posted: another thread may not go past these, nor these past what it has taken back
+        # Guarded until it is posted: another thread may not go past these, nor these past what it has taken back.
+        with self._guard:
             ours, lost = self._take_back(deliveries)
             if ours:
                 tags = sorted(delivery.handle.tag for delivery in ours)

@@ -131,7 +131,7 @@ class Joiner:
             if run in replayed:  # its chord may have ended long ago, and its records too
                 (stored,) = self._patience.call(partial(self._backend.load, [callback.uuid]), "cannot read records")
             # What ran here just now may be replayed only by itself: its record was stored, and the answer was lost.
-            if stored is None and not (run in replayed and run.outcome is Outcome.REPLAYED):
+            if stored is None and run.outcome is not Outcome.REPLAYED:
                 stored = self._fail(callback, why)
             if stored is not None and stored.error == why:
                 self._hooks.logger.error("the chord of %s has failed: %s", callback.uuid, error)
