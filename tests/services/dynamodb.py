@@ -14,7 +14,6 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -48,7 +47,7 @@ def answers(port: int, host: str = "127.0.0.1") -> bool:
         return False
 
 
-class DynamodbServer:
+class DynamodbServer(ServerProcess):
     """A DynamoDB Local of a test's own, to be stopped, killed and restarted. Its port and what it was told to keep stay the same.
 
     ``durable``: it keeps everything in its folder, at some milliseconds a write; else in memory.
@@ -58,7 +57,7 @@ class DynamodbServer:
         folder.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
         self.url = f"dynamodb://127.0.0.1:{self.port}"
-        self._process = ServerProcess(
+        super().__init__(
             [
                 *server_command(),
                 *(["-dbPath", str(folder)] if durable else ["-inMemory"]),
@@ -66,38 +65,8 @@ class DynamodbServer:
             ],
             folder,
             lambda: answers(self.port),
+            PATIENCE,
         )
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.kill()
-
-    @property
-    def is_running(self) -> bool:
-        return self._process.is_running
-
-    def start(self) -> None:
-        """Start it and wait until it answers."""
-        self._process.start(PATIENCE)
-
-    def stop(self) -> None:
-        """SIGTERM, as an operator would."""
-        self._process.stop()
-
-    def kill(self) -> None:
-        """SIGKILL, as the kernel would."""
-        self._process.kill()
-
-    def restart(self, *, kill: bool = False) -> None:
-        """Down and up again."""
-        if kill:
-            self.kill()
-        else:
-            self.stop()
-        self.start()
 
 
 @contextmanager

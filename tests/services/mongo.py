@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import pymongo
 from pymongo.errors import PyMongoError
 
-from tests.services.chain import Source, Unobtainable, check_docker, from_environment
+from tests.services.chain import Source, from_environment
+from tests.services.containers import container_of
 from tests.services.processes import ServerProcess, free_port, installed
 
 IMAGE = "mongo:6"
@@ -45,7 +45,7 @@ def answers(url: str) -> bool:
         return False
 
 
-class MongoServer:
+class MongoServer(ServerProcess):
     """A MongoDB server of a test's own, to be stopped, killed and restarted. Its port and what it was told to keep stay the same.
 
     ``replica_set``: it is the only member, and the primary, of a set of that name.
@@ -57,7 +57,7 @@ class MongoServer:
         self.replica_set = replica_set
         self._direct = f"mongodb://127.0.0.1:{self.port}/?directConnection=true"
         self.url = f"mongodb://127.0.0.1:{self.port}" + (f"/?replicaSet={replica_set}" if replica_set else "")
-        self._process = ServerProcess(
+        super().__init__(
             [
                 server_program(),
                 *[
@@ -75,43 +75,12 @@ class MongoServer:
                 *(["--replSet", replica_set, "--oplogSize", "50"] if replica_set else []),
             ],
             folder,
-            self._answers,
+            self._is_primary if replica_set else lambda: answers(self._direct),
+            PATIENCE,
         )
 
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.kill()
-
-    @property
-    def is_running(self) -> bool:
-        return self._process.is_running
-
-    def start(self) -> None:
-        """Start it and wait until it can be written to."""
-        self._process.start(PATIENCE)
-
-    def stop(self) -> None:
-        """SIGTERM, as an operator would."""
-        self._process.stop()
-
-    def kill(self) -> None:
-        """SIGKILL, as the kernel would."""
-        self._process.kill()
-
-    def restart(self, *, kill: bool = False) -> None:
-        """Down and up again."""
-        if kill:
-            self.kill()
-        else:
-            self.stop()
-        self.start()
-
-    def _answers(self) -> bool:
-        if not self.replica_set:
-            return answers(self._direct)
+    def _is_primary(self) -> bool:
+        """Whether the set's only member can be written to; it is told of its set first."""
         try:
             with connected(self._direct) as client:
                 hello = client.admin.command("hello")
@@ -126,19 +95,8 @@ class MongoServer:
 @contextmanager
 def from_container() -> Iterator[str]:
     """A MongoDB in a container of its own."""
-    check_docker()
-    os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")  # the container is stopped here, by its id
-    from testcontainers.core.container import DockerContainer  # noqa: PLC0415 - only where there is an engine
-
-    container = DockerContainer(IMAGE).with_exposed_ports(27017)
-    try:
-        container.start()
-    except Exception as error:
-        raise Unobtainable(f"the image {IMAGE} does not start ({type(error).__name__}: {error})") from error
-    try:
-        yield f"mongodb://{container.get_container_host_ip()}:{container.get_exposed_port(27017)}"
-    finally:
-        container.stop()
+    with container_of(IMAGE, 27017, lambda port, host: answers(f"mongodb://{host}:{port}")) as place:
+        yield f"mongodb://{place}"
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Self
 
 from tests.services.chain import Unobtainable
 
@@ -46,19 +47,32 @@ def comes_up(answers: Callable[[], bool], patience: float = 60.0) -> bool:
 
 
 class ServerProcess:
-    """One server program in its own process group, stopped by its id."""
+    """A server program that a test may stop, kill and restart, in its own process group; within a ``with`` block it runs.
 
-    def __init__(self, command: Sequence[str], folder: Path, answers: Callable[[], bool]) -> None:
+    ``patience``: seconds that it may take to start.
+    """
+
+    def __init__(
+        self, command: Sequence[str], folder: Path, answers: Callable[[], bool], patience: float = 15.0
+    ) -> None:
         self._command = list(command)
         self._folder = folder
         self._answers = answers
+        self._patience = patience
         self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
 
     @property
     def is_running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
-    def start(self, timeout: float = 15) -> None:
+    def start(self) -> None:
         """Start it and wait until it answers."""
         if self.is_running:
             raise RuntimeError("it is running already")
@@ -72,7 +86,7 @@ class ServerProcess:
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + self._patience
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.kill()
@@ -80,12 +94,20 @@ class ServerProcess:
             time.sleep(BETWEEN_LOOKS)
 
     def stop(self) -> None:
-        """SIGTERM, and wait for the end; SIGKILL when it does not come."""
+        """SIGTERM, as an operator would, and wait for the end; SIGKILL when it does not come."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """SIGKILL, and wait for the end."""
+        """SIGKILL, as the kernel would, and wait for the end."""
         self._end(signal.SIGKILL)
+
+    def restart(self, *, kill: bool = False) -> None:
+        """Down and up again."""
+        if kill:
+            self.kill()
+        else:
+            self.stop()
+        self.start()
 
     def _end(self, how: signal.Signals) -> None:
         process, self._process = self._process, None

@@ -12,11 +12,11 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
 from urllib.parse import urlsplit
 
 from tests.services import processes
-from tests.services.chain import Source, Unobtainable, check_docker, from_environment
+from tests.services.chain import Source, Unobtainable, from_environment
+from tests.services.containers import container_of
 from tests.services.processes import ServerProcess, free_port
 
 IMAGE = "rabbitmq:3"
@@ -54,7 +54,7 @@ def answers(port: int, host: str = "127.0.0.1") -> bool:
         return False
 
 
-class RabbitServer:
+class RabbitServer(ServerProcess):
     """A node of a test's own, to be stopped, killed and restarted. Its ports, its folder and what is durable stay the same.
 
     ``settings`` are lines of ``rabbitmq.conf``; ``advanced`` are Erlang terms for the application ``rabbit``, for what has no
@@ -102,39 +102,11 @@ class RabbitServer:
         }
         # Through env(1), since a node is told everything by its environment.
         command = ["env", "-i", *[f"{key}={value}" for key, value in self._environment.items()]]
-        self._process = ServerProcess([*command, program("rabbitmq-server")], folder, lambda: answers(self.port))
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
+        super().__init__([*command, program("rabbitmq-server")], folder, lambda: answers(self.port), PATIENCE)
 
     def __exit__(self, *_: object) -> None:
-        self.kill()
+        super().__exit__()
         self._end_port_mapper()
-
-    @property
-    def is_running(self) -> bool:
-        return self._process.is_running
-
-    def start(self) -> None:
-        """Start it and wait until it answers."""
-        self._process.start(PATIENCE)
-
-    def stop(self) -> None:
-        """SIGTERM, as an operator would."""
-        self._process.stop()
-
-    def kill(self) -> None:
-        """SIGKILL, as the kernel would."""
-        self._process.kill()
-
-    def restart(self, *, kill: bool = False) -> None:
-        """Down and up again."""
-        if kill:
-            self.kill()
-        else:
-            self.stop()
-        self.start()
 
     def control(self, *arguments: str) -> str:
         """What ``rabbitmqctl`` says."""
@@ -164,23 +136,8 @@ class RabbitServer:
 @contextmanager
 def from_container() -> Iterator[str]:
     """A RabbitMQ in a container of its own."""
-    check_docker()
-    os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")  # the container is stopped here, by its id
-    from testcontainers.core.container import DockerContainer  # noqa: PLC0415 - only where there is an engine
-
-    container = DockerContainer(IMAGE).with_exposed_ports(5672)
-    try:
-        container.start()
-    except Exception as error:
-        raise Unobtainable(f"the image {IMAGE} does not start ({type(error).__name__}: {error})") from error
-    try:
-        host, port = container.get_container_host_ip(), int(container.get_exposed_port(5672))
-        url = f"amqp://guest:guest@{host}:{port}/"
-        if not comes_up(url):
-            raise Unobtainable(f"the image {IMAGE} does not answer within {PATIENCE:.0f} s")
-        yield url
-    finally:
-        container.stop()
+    with container_of(IMAGE, 5672, answers) as place:
+        yield f"amqp://guest:guest@{place}/"
 
 
 @contextmanager

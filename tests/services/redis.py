@@ -8,7 +8,6 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
 
 import redis
 from redis.backoff import NoBackoff
@@ -42,7 +41,7 @@ def answers(url: str) -> bool:
         return False
 
 
-class RedisServer:
+class RedisServer(ServerProcess):
     """A Redis server of a test's own, to be stopped, killed and restarted. Its port and its folder stay the same.
 
     ``append_only`` writes every command to disk before it is answered, so that nothing accepted is lost by a kill.
@@ -53,7 +52,7 @@ class RedisServer:
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}"
         durable = ["--appendonly", "yes", "--appendfsync", "always"] if append_only else ["--appendonly", "no"]
-        self._process = ServerProcess(
+        super().__init__(
             [
                 server_program(),
                 *["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", "", *durable],
@@ -62,37 +61,6 @@ class RedisServer:
             folder,
             lambda: answers(self.url),
         )
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.kill()
-
-    @property
-    def is_running(self) -> bool:
-        return self._process.is_running
-
-    def start(self) -> None:
-        """Start it and wait until it answers."""
-        self._process.start()
-
-    def stop(self) -> None:
-        """SIGTERM, as an operator would."""
-        self._process.stop()
-
-    def kill(self) -> None:
-        """SIGKILL, as the kernel would."""
-        self._process.kill()
-
-    def restart(self, *, kill: bool = False) -> None:
-        """Down and up again."""
-        if kill:
-            self.kill()
-        else:
-            self.stop()
-        self.start()
 
 
 @contextmanager
