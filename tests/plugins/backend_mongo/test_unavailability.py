@@ -92,7 +92,7 @@ def test_a_server_that_stops_answering_fails_every_call_in_time(mongo_server: Mo
     with closing(quick(mongo_server.url)) as backend:
         backend.submit([STATE])
         backend.create_group(GroupMeta("g", ("u1",)), Signature("sum"))
-        process = mongo_server._process._process
+        process = mongo_server._process
         assert process is not None
         os.kill(process.pid, signal.SIGSTOP)
         try:
