@@ -9,7 +9,7 @@ MACHINERY_DOCKER_STARTER ?= $(wildcard $(CURDIR)/../shared/docker/up)
 export MACHINERY_PYTHON_INSTALLER MACHINERY_DOCKER_STARTER
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-docker ci check format bench bench-stores dist clean
+.PHONY: help demo test test-all test-docker test-thorough ci check format bench bench-stores dist clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,10 @@ test: ## run the tests on python3 (PYTHON=… for another, ARGS=… for pytest, 
 test-all: ## run the tests on every supported Python there is, and say which are missing
 	@scripts/services
 	@scripts/test-all $(ARGS)
+
+test-thorough: ## run the tests marked thorough, which `make test` leaves out: some ten minutes
+	@scripts/services
+	@JOBS=2 scripts/test -m thorough $(ARGS)
 
 test-docker: ## run the tests marked testcontainers, in containers
 	@scripts/test-docker $(ARGS)

@@ -86,6 +86,7 @@ def test_a_small_run_measures_everything_and_loses_nothing(redis_database: str, 
     assert working_in(tmp_path) == []
 
 
+@pytest.mark.thorough
 def test_each_idea_can_be_left_out_and_nothing_is_lost_without_it(redis_database: str, tmp_path: Path) -> None:
     running = start(redis_database, tmp_path, "--only", "ideas", "--tasks", "100")
     table, log = running.communicate()
@@ -106,6 +107,7 @@ def rabbitmq_program() -> str:
         missing("amqp", str(reason))
 
 
+@pytest.mark.thorough  # RabbitMQ itself is measured, with all that the run above tries on Redis
 @pytest.mark.usefixtures("rabbitmq_program")
 def test_a_small_run_on_rabbitmq_measures_everything_and_loses_nothing(redis_database: str, tmp_path: Path) -> None:
     pytest.importorskip("pika", reason="needs the pika package")

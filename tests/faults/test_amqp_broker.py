@@ -131,7 +131,9 @@ def test_nothing_is_lost_when_the_node_restarts_under_load(
     assert [result.get(timeout=30) for result in more] == list(range(200))
 
 
-@pytest.mark.parametrize("kill", [False, True], ids=["stopped", "killed"])
+@pytest.mark.parametrize(
+    "kill", [pytest.param(False, id="stopped", marks=pytest.mark.thorough), pytest.param(True, id="killed")]
+)
 def test_nothing_that_waits_for_its_time_is_lost_when_the_node_restarts(
     load: Load, rabbit_server: RabbitServer, *, kill: bool
 ) -> None:

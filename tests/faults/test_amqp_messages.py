@@ -22,6 +22,7 @@ from tests.services.rabbitmq import RabbitServer
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(150)]
 
 MESSAGES = 5000
+STOPPED_OR_KILLED = [pytest.param(False, id="stopped", marks=pytest.mark.thorough), pytest.param(True, id="killed")]
 
 
 class Stream:
@@ -139,6 +140,7 @@ def test_nothing_is_lost_when_connections_are_cut_between_publish_and_confirm(
         flow(make_stream(proxy.port, with_delays=True), [proxy.lose_next_reply, proxy.cut] * 10)
 
 
+@pytest.mark.thorough  # test_amqp_broker kills it under workers
 def test_nothing_is_lost_when_the_node_is_killed_again_and_again(
     rabbit_server: RabbitServer, make_stream: Callable[..., Stream]
 ) -> None:
@@ -153,7 +155,7 @@ def test_nothing_is_lost_when_the_node_is_stopped_in_turn_with_its_connections(
     flow(make_stream(rabbit_server.port, with_delays=False), [cut, rabbit_server.restart, cut])
 
 
-@pytest.mark.parametrize("kill", [False, True], ids=["stopped", "killed"])
+@pytest.mark.parametrize("kill", STOPPED_OR_KILLED)
 def test_what_comes_down_the_ladder_while_the_node_goes_down_is_not_lost(
     rabbit_server: RabbitServer, make_stream: Callable[..., Stream], *, kill: bool
 ) -> None:

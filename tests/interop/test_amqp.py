@@ -20,7 +20,10 @@ from tests.interop.matrix_workflows import (
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(60, func_only=True)]
 
 
-@pytest.fixture(scope="class", params=[False, True], ids=["one name", "a key of its own"])
+@pytest.fixture(
+    scope="class",
+    params=[pytest.param(False, id="one name"), pytest.param(True, id="a key of its own", marks=pytest.mark.thorough)],
+)
 def has_orphan(request: pytest.FixtureRequest) -> bool:
     """Whether the default queue's routing key is not called like the queue."""
     given: bool = request.param

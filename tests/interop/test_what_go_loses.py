@@ -198,6 +198,7 @@ def test_a_member_that_died_with_its_go_worker_holds_its_chord_up_for_good(
 # -- the one mutex ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough  # it is Go alone that loses
 def test_a_go_worker_that_dies_with_the_mutex_takes_along_the_chords_that_end_meanwhile(
     sides: Sides, stopping: Stopping, python_worker: StartWorker
 ) -> None:
@@ -250,6 +251,7 @@ def test_a_python_worker_that_waited_in_vain_for_the_mutex_tries_again(
     assert len(worker.runs(callback["UUID"])) == 1
 
 
+@pytest.mark.thorough  # it is Go alone that loses
 @only("redigo")
 def test_of_many_chords_that_end_at_once_go_loses_some_where_redis_is_far_away(
     sides: Sides, python_worker: StartWorker
@@ -300,6 +302,7 @@ def far_away(sides: Sides) -> Iterator[int]:
 # -- a Go worker is held up ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough  # it is Go alone that loses
 @only("goredis")
 def test_a_go_worker_held_up_with_the_mutex_for_longer_than_it_lives_sends_what_another_has_sent(
     sides: Sides, stopping: Stopping, raw: Any

@@ -411,7 +411,7 @@ def test_a_lock_that_a_dead_go_worker_left_hangs_nobody(
 
     assert backend.claim_chord("group_1", "u1")
 
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 10
     assert not backend.claim_chord("group_1", "u2")
     assert (raw.group() or {})["Lock"] == {"BOOL": True}  # it is Go's
 

@@ -403,7 +403,7 @@ def test_waiting_looks_often_at_first(backend: DynamodbBackend, make_backend: Ca
 
     assert found is not None
     assert found.is_success
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < 4
     saver.join()
 
 

@@ -90,7 +90,7 @@ def test_a_throttling_that_goes_on_is_unavailable_in_time(client: Any) -> None:
         with pytest.raises(BackendUnavailable, match="more capacity") as caught:
             backend.save([STATE])
 
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 10
         assert "hunter2" not in str(caught.value)
 
 

@@ -60,7 +60,7 @@ def test_nobody_listens(aws_credentials: None) -> None:
             began = time.monotonic()
             with pytest.raises(BackendUnavailable, match=r"cannot reach DynamoDB at http://127\.0\.0\.1") as caught:
                 call()
-            assert time.monotonic() - began < 2
+            assert time.monotonic() - began < 10
             assert "local" not in str(caught.value).replace("localhost", "")  # the dummy credentials
 
 
@@ -89,7 +89,7 @@ def test_a_dynamodb_that_falls_silent_fails_calls_in_time_and_is_used_again(dyna
             began = time.monotonic()
             with pytest.raises(BackendUnavailable):
                 call()
-            assert time.monotonic() - began < 3
+            assert time.monotonic() - began < 10
         proxy.restore()
         # What was swallowed may be carried out now, deleting among it: so only that there are answers again.
         assert len(eventually(lambda: _answer(lambda: backend.load(IDS)))) == len(IDS)

@@ -271,7 +271,7 @@ def test_a_lock_that_a_dead_go_worker_left_holds_nobody_up_for_long(
 
     assert backend.claim_chord(group.group_uuid, "u1")
 
-    assert 0.3 <= time.monotonic() - began < 2
+    assert 0.3 <= time.monotonic() - began < 10
     found = json.loads(raw.get(group.group_uuid))
     assert (found["Lock"], found["ChordTriggered"]) == (False, True)
 

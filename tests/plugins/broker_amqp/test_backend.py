@@ -69,7 +69,9 @@ def test_of_what_go_has_written_the_last_word_counts(backend: AmqpBackend, raw: 
         (found,) = backend.load([uuid])
         assert found is not None
         assert (found.state, found.task_name, found.created_at) == (State.SUCCESS, "add", sent.created_at)
-    assert raw.queue_declare(uuid, passive=True).method.message_count == 3
+    assert eventually(lambda: raw.queue_declare(uuid, passive=True).method.message_count == 3), (
+        "what was read is not back"
+    )
 
 
 def test_a_task_that_go_sends_again_begins_again(backend: AmqpBackend, raw: Any) -> None:

@@ -146,7 +146,7 @@ def test_the_mutex_of_gos_workers_is_waited_for(backend: RedisBackend, raw: Any,
 
     assert backend.claim_chord("group_1", "u1")
 
-    assert 0.25 < time.monotonic() - began < 1.5
+    assert 0.25 < time.monotonic() - began < 6
 
 
 @pytest.mark.parametrize(("triggered", "claimed"), [(False, True), (True, False)], ids=["not triggered", "triggered"])

@@ -204,7 +204,7 @@ def test_save_wakes_who_waits(backend: RedisBackend, later: Any) -> None:
 
     found = backend.wait(["u2", "u1"], 5, interval=5)
 
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 4
     assert [state and state.results for state in found] == [(TaskResult("int64", 6),), (TaskResult("int64", 5),)]
 
 
@@ -217,7 +217,7 @@ def test_what_go_writes_is_seen_without_being_announced(backend: RedisBackend, r
 
     assert found is not None
     assert found.is_failure
-    assert time.monotonic() - began < 0.8
+    assert time.monotonic() - began < 4
 
 
 def test_waiting_ends_with_its_time(backend: RedisBackend) -> None:
@@ -227,7 +227,7 @@ def test_waiting_ends_with_its_time(backend: RedisBackend) -> None:
 
     found = backend.wait(["u1", "u2", "u3"], 0.2)
 
-    assert 0.15 < time.monotonic() - began < 0.5
+    assert 0.15 < time.monotonic() - began < 4
     assert [state and state.state for state in found] == [State.PENDING, State.SUCCESS, None]
 
 
@@ -235,8 +235,8 @@ def test_waiting_for_no_time_looks_once(backend: RedisBackend) -> None:
     backend.submit([pending("u1")])
     began = time.monotonic()
 
-    assert backend.wait(["u1"], 0) == backend.load(["u1"])
-    assert time.monotonic() - began < 0.1
+    assert backend.wait(["u1"], 0, interval=30) == backend.load(["u1"])
+    assert time.monotonic() - began < 10
     assert backend.wait([], 5) == []
 
 
@@ -371,12 +371,13 @@ def test_who_may_not_subscribe_looks_instead(redis_database: str, raw: Any, late
     try:
         backend = RedisBackend.from_url(redis_database.replace("redis://", "redis://deaf:pw@"), Config())
         backend.submit([pending()])
-        later(0.1, backend.save, [success()])
+        saving = later(0.1, backend.save, [success()])
 
         (found,) = backend.wait(["u1"], 5, interval=0.1)
 
         assert found is not None
         assert found.is_success
+        saving.join()  # who waits may know before who saves is answered
         backend.close()
     finally:
         raw.execute_command("ACL DELUSER", "deaf")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from machinery.abc import Backend
 
-SOON = 2.0
+SOON = 8.0
 NEVER = 60.0
 """An interval between looks that no test lives to see."""
 

@@ -14,7 +14,7 @@ from machinery.testing._expectations import QUIET, Stopwatch, in_background, onl
 if TYPE_CHECKING:
     from machinery.abc import Broker
 
-SOON = 2.0
+SOON = 8.0
 """Seconds within which what is there is given, on a busy machine."""
 
 LARGEST_TRIED = 64 * 1024 * 1024

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from machinery.abc import Broker
 
-SOON = 2.0
+SOON = 8.0
 
 
 class Lifecycle(BrokerSuite):
