@@ -6,6 +6,7 @@ from collections.abc import Generator
 
 import pytest
 
+from tests.distribution import pytest_xdist_make_scheduler
 from tests.services.fixtures import (
     amqp_url,
     aws_credentials,
@@ -37,6 +38,7 @@ __all__ = [
     "mongo_url",
     "pytest_configure",
     "pytest_unconfigure",
+    "pytest_xdist_make_scheduler",
     "rabbit_server",
     "redis_database",
     "redis_server",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import boto3
+import botocore.session
 from botocore.config import Config as ClientConfig
+from botocore.loaders import create_loader
 
 from machinery.errors import ConfigError
 from machinery_backend_dynamodb._errors import DRIVER_ERRORS, translate
@@ -37,11 +40,21 @@ def make_client(service: Service) -> Any:
         user_agent_extra="machinery",
     )
     try:
-        return boto3.session.Session().client(
+        return _session().client(
             "dynamodb", region_name=options.region, endpoint_url=options.endpoint_url or None, config=settings
         )
     except (*DRIVER_ERRORS, ValueError) as error:
         raise translate(error, service.address, ()) from None
+
+
+def _session() -> boto3.session.Session:
+    """A session of its own. Botocore's descriptions of services, most of what a client costs, are read once for all."""
+    session = botocore.session.Session()
+    session.register_component("data_loader", _loader(session.get_config_variable("data_path")))
+    return boto3.session.Session(botocore_session=session)
+
+
+_loader = lru_cache(create_loader)
 
 
 def require_client(client: Any) -> Any:
