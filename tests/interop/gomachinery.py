@@ -6,6 +6,7 @@ Every call is bounded, and a wait ends when the program reports, never after a g
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -246,6 +247,7 @@ class GoWorker:
     def suspend(self) -> None:
         """Hold up the whole process, until `resume` or `stop`."""
         self._process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)  # until then it may go on
 
     def resume(self) -> None:
         """Let it go on."""

@@ -109,6 +109,17 @@ class ServerProcess:
             self.stop()
         self.start()
 
+    def pause(self) -> None:
+        """SIGSTOP: it holds its connections and answers nothing."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)  # until then it may answer yet
+
+    def resume(self) -> None:
+        """SIGCONT: it goes on."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGCONT)
+
     def _end(self, how: signal.Signals) -> None:
         process, self._process = self._process, None
         if process is None:

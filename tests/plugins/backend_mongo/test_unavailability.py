@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import socket
 import ssl
 import time
@@ -59,17 +57,21 @@ def calls(backend: MongoBackend) -> list[Callable[[], Any]]:
     ]
 
 
+SOON = 8.0
+"""Seconds that a call may take on a busy machine that must not take the half minute of the driver's own patience."""
+
+
 def quick(url: str, seconds: float = 0.5) -> MongoBackend:
     options = {"answer_timeout": seconds, "connect_timeout": seconds}
     return MongoBackend.from_url(url, Config(sections={"mongodb": options}))
 
 
-def check_all_unavailable(backend: MongoBackend, within: float) -> None:
+def check_all_unavailable(backend: MongoBackend) -> None:
     for call in calls(backend):
         began = time.monotonic()
         with pytest.raises(BackendUnavailable) as caught:
             call()
-        assert time.monotonic() - began < within
+        assert time.monotonic() - began < SOON
         assert "127.0.0.1" in str(caught.value)
         assert "hunter2" not in str(caught.value)
         assert caught.value.__suppress_context__
@@ -77,7 +79,7 @@ def check_all_unavailable(backend: MongoBackend, within: float) -> None:
 
 def test_nobody_listens(mongo_url: str) -> None:
     with closing(quick(f"mongodb://me:hunter2@127.0.0.1:{free_port()}/results", 0.2)) as backend:
-        check_all_unavailable(backend, 1.2)
+        check_all_unavailable(backend)
 
 
 def test_nobody_answers_in_time(mongo_url: str) -> None:
@@ -85,20 +87,18 @@ def test_nobody_answers_in_time(mongo_url: str) -> None:
         socket.create_server(("127.0.0.1", 0)) as silent,
         closing(quick(f"mongodb://127.0.0.1:{silent.getsockname()[1]}/results", 0.2)) as backend,
     ):
-        check_all_unavailable(backend, 1.2)
+        check_all_unavailable(backend)
 
 
 def test_a_server_that_stops_answering_fails_every_call_in_time(mongo_server: MongoServer) -> None:
     with closing(quick(mongo_server.url)) as backend:
         backend.submit([STATE])
         backend.create_group(GroupMeta("g", ("u1",)), Signature("sum"))
-        process = mongo_server._process
-        assert process is not None
-        os.kill(process.pid, signal.SIGSTOP)
+        mongo_server.pause()
         try:
-            check_all_unavailable(backend, 2)
+            check_all_unavailable(backend)
         finally:
-            os.kill(process.pid, signal.SIGCONT)
+            mongo_server.resume()
         eventually(lambda: _answer(backend) is not None)
 
 
@@ -121,7 +121,7 @@ def test_a_restarted_server_is_found_again_with_all_it_had_acknowledged(mongo_se
             mongo_server.kill()
         else:
             mongo_server.stop()
-        check_all_unavailable(backend, 2)
+        check_all_unavailable(backend)
         mongo_server.start()
 
         assert eventually(lambda: _answer(backend)) == [done]
