@@ -32,6 +32,7 @@ class Load:
             "AMQP_EXCHANGE": f"exchange-{own}",
             "AMQP_BINDING_KEY": f"key-{own}",
             "AMQP_CONNECT_TIMEOUT": "2",
+            "AMQP_ANSWER_TIMEOUT": "60",  # what is not answered in time is sent twice; a node that died is noticed at once
         }
         self.workers = Workers("", folder, **self.environment)
         self.server = Server.from_config(Config.from_env(self.environment))
@@ -99,7 +100,7 @@ def test_a_worker_that_is_told_to_stop_hands_everything_over_and_nothing_runs_tw
     load.wait_until_under_way()
 
     load.victim.send_signal(signal.SIGTERM)
-    assert load.victim.wait(30) == 0
+    assert load.victim.wait(60) == 0
 
     load.check()
     assert max(entries(load.ledger).values()) == 1
