@@ -39,7 +39,7 @@ class StorelessBackendContract(BackendSuite):
         watch = Stopwatch()
         with raises(ResultsNotStored, "result_backend"):
             backend.wait([self.new_id()], 30)
-        assert watch.seconds < 1
+        assert watch.seconds < 10
 
     def test_a_chord_is_refused_when_it_is_sent(self, backend: Backend) -> None:
         group = GroupMeta("group_1", tuple(self.new_ids(2)))
