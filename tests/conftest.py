@@ -17,10 +17,14 @@ from tests.services.fixtures import (
     mongo_database,
     mongo_server,
     mongo_url,
+    moto_url,
     rabbit_server,
     redis_database,
     redis_server,
     redis_url,
+    sqs_queues,
+    sqs_server,
+    sqs_url,
 )
 from tests.services.shared import pytest_configure, pytest_unconfigure
 
@@ -35,12 +39,16 @@ __all__ = [
     "mongo_database",
     "mongo_server",
     "mongo_url",
+    "moto_url",
     "pytest_configure",
     "pytest_unconfigure",
     "rabbit_server",
     "redis_database",
     "redis_server",
     "redis_url",
+    "sqs_queues",
+    "sqs_server",
+    "sqs_url",
 ]
 
 
