@@ -206,6 +206,10 @@ class Queues:
             self.client.delete_message(QueueUrl=address, ReceiptHandle=message["ReceiptHandle"])
         return found
 
+    def delete(self, queue: str) -> None:
+        """Delete a queue with all that is in it."""
+        self.client.delete_queue(QueueUrl=queue_url(self.url, queue))
+
     def close(self) -> None:
         """Let go of the connections. The queues stay until the server ends."""
         self.client.close()
