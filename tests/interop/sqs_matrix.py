@@ -154,8 +154,12 @@ class WorkflowsOfBothOnOneQueueOnSqs(WorkflowsOfBothOnOneQueue):
     def test_a_chain_crosses_from_one_side_to_the_other(self, fresh_sides: Sides) -> None:
         assert isinstance(fresh_sides, SqsSides)
         own = fresh_sides.python_queue
-        links = [task("runs_in_go", immutable=True), task("runs_in_python", immutable=True, routing_key=own)] * 2
-        links = [link.with_(uuid=task(link.name).uuid) for link in links]
+        links = [
+            task("runs_in_go", immutable=True),
+            task("runs_in_python", immutable=True, routing_key=own),
+            task("runs_in_go", immutable=True),
+            task("runs_in_python", routing_key=own),
+        ]
         with fresh_sides.go.worker(), fresh_sides.python.worker(queues=[own]):
             sent = fresh_sides.python.server.send_chain(chain([*links, task("join", "last")]))
 

@@ -19,6 +19,8 @@ from tests.interop.gomachinery import GoMachinery, Wire
 from tests.interop.matrix import Sides
 from tests.services.sqs import Queues
 
+LEASE = 5
+"""Seconds: a Go worker that is told to stop may take one more message, and keep it to itself until its lease is over."""
 DATABASE = 1
 """Of Redis, for results."""
 
@@ -61,7 +63,7 @@ def both_sides(
     """Both sides, with results in Redis; ``flags`` are Go's, ``config`` is Python's."""
     results = urlsplit(redis_url).netloc
     queues = Queues(sqs_url)
-    queue, python_queue = queues.with_dead_letters(), queues.create()
+    queue, python_queue = queues.with_dead_letters(VisibilityTimeout=LEASE), queues.create()
     go = GoMachinery(go_program, "goredis", sqs_url, results, DATABASE, queue, flags)
     made = Config(
         broker=sqs_url, result_backend=f"redis://{results}/{DATABASE}", lock="memory://", default_queue=queue, **config
