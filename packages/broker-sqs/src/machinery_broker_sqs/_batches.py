@@ -24,7 +24,6 @@ def carry_out(
 
     Raises as `Client.call`, when it is not known of any.
     """
-
     refused: dict[int, Mapping[str, Any]] = {}
     left: Sequence[int] = range(len(entries))
     pauses: Pauses | None = None

@@ -36,7 +36,7 @@ class SqsBroker(Broker):
     commands: ClassVar[Mapping[str, Callable[[Sequence[str]], int]]] = {"create-queues": create_queues}
 
     def __init__(self, client: Any, config: Config | None = None, **options: Any) -> None:
-        """On ``client``, which stays the application's: its read timeout has to be longer than a receive waits. Raises `ConfigError`."""
+        """On ``client``, which stays the application's: with a read timeout longer than a receive waits. Raises `ConfigError`."""
         config = config or Config()
         made = require_client(client)
         opted = to_options(config, options)
@@ -119,12 +119,12 @@ class SqsBroker(Broker):
     def _refuse_inspection(self) -> NoReturn:
         self._client.check_open()
         raise Unsupported(
-            "SQS shows messages to those alone who receive them, which counts, and keeps them from workers; `machinery doctor` tells "
-            "about how many wait, are on loan and wait for their time"
+            "SQS shows messages to those alone who receive them, which counts, and keeps them from workers; `machinery doctor` "
+            "tells about how many wait, are on loan and wait for their time"
         )
 
     def purge(self, queue: str) -> int:
-        """Receive and delete until there is no more. What is on loan or waits for its time stays, other than by SQS's own purge."""
+        """Receive and delete until there is no more. What is on loan or waits for its time stays."""
         self._client.check_open()
         purged = 0
         with Sweep(self._client, self._queues, queue) as sweep:
@@ -137,7 +137,7 @@ class SqsBroker(Broker):
     def dead(self, queue: str, limit: int) -> list[DeadLetter]:
         """The queue's dead letters. They are received, given back at once, and counted by SQS as received."""
         self._client.check_open()
-        return self._dead_letters.list(queue, limit)
+        return self._dead_letters.listed(queue, limit)
 
     def requeue_dead(self, queue: str, ids: Sequence[str] | None = None) -> int:
         """Dead letters back to their queue."""

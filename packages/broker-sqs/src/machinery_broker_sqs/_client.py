@@ -116,7 +116,7 @@ class Client:
                 return answer
 
     def each(self, function: Callable[[Part], Answer], parts: Sequence[Part]) -> list[Answer]:
-        """What ``function`` answers to each part, in order; several are asked for at once. Raises the first error, once all ended."""
+        """What ``function`` answers to each part, in order; several are asked for at once. Raises the first error in the end."""
         if len(parts) <= 1 or getattr(self._within_pool, "is_ours", False):
             return [function(part) for part in parts]
         try:

@@ -79,7 +79,10 @@ class _Making:
             yield self._create(queue, {"RedrivePolicy": policy})
         else:
             self._client.call(
-                "set_queue_attributes", queue, QueueUrl=self._queues.address(queue), Attributes={"RedrivePolicy": policy}
+                "set_queue_attributes",
+                queue,
+                QueueUrl=self._queues.address(queue),
+                Attributes={"RedrivePolicy": policy},
             )
             yield f"{queue} is there, and has a place for dead letters now"
         yield f"dead letters of {queue} go to {target}"
@@ -127,10 +130,15 @@ def _parser() -> argparse.ArgumentParser:
         help="as for a server: https://sqs.eu-west-1.amazonaws.com/123456789012, sqs://localhost:4566/000000000000",
     )
     parser.add_argument(
-        "queues", metavar="QUEUE", nargs="*", help="default: DEFAULT_QUEUE, else machinery_tasks; a FIFO queue ends in .fifo"
+        "queues",
+        metavar="QUEUE",
+        nargs="*",
+        help="default: DEFAULT_QUEUE, else machinery_tasks; a FIFO queue ends in .fifo",
     )
     parser.add_argument("--fifo", action="store_true", help="add .fifo to names that do not end in it")
-    parser.add_argument("--dead-letters", metavar="QUEUE", help="where dead letters go (default: the queue's name with -dead)")
+    parser.add_argument(
+        "--dead-letters", metavar="QUEUE", help="where dead letters go (default: the queue's name with -dead)"
+    )
     parser.add_argument("--no-dead-letters", action="store_true", help="make no place for dead letters")
     parser.add_argument(
         "--max-receives",

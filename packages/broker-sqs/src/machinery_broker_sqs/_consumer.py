@@ -108,7 +108,7 @@ class SqsConsumer(Consumer):
         return []
 
     def _wait_within(self, left: float) -> int:
-        """Whole seconds that SQS is to wait. A loan may have begun just after the request did, so much of it is not waited away."""
+        """Whole seconds that SQS is to wait. A loan is reckoned from the request, so waiting must use up little of it."""
         return int(min(left, self._client.options.poll, max(1.0, self._term / 2)))
 
     def _requests(self, limit: int) -> int:
@@ -145,13 +145,14 @@ class SqsConsumer(Consumer):
         return self._settle(deliveries, self._delete)
 
     def nack(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
-        """Let others have these at once. SQS counts this delivery (protocol of its redrive policy)."""
+        """Let others have these at once. SQS counts it as received all the same."""
         return self._settle(deliveries, lambda ours: self._change_visibility(ours, 0), in_time=True)
 
     def postpone(self, deliveries: Sequence[Delivery], delay: timedelta) -> list[Delivery]:
-        """Send copies, to be delivered later, and delete the originals: so that SQS begins to count anew. On FIFO queues: wait.
+        """Send copies, to be delivered later, and delete the originals: so SQS begins to count anew.
 
-        There a copy would go behind all others of its group, so the original is kept back instead, and counted, for up to 12 hours.
+        On FIFO queues a copy would go behind all others of its group: there the original is kept back instead, for 12 hours at
+        most, and its next delivery is counted.
         """
         if is_fifo(self._queue):
             seconds = max(0, math.ceil(delay.total_seconds()))
@@ -165,7 +166,7 @@ class SqsConsumer(Consumer):
         return self._settle(deliveries, replace, in_time=True)
 
     def reject(self, deliveries: Sequence[Delivery], reason: str) -> list[Delivery]:
-        """Copies to the queue that the redrive policy names, then the originals away. Without one: away, with an error in the log."""
+        """Copies to the queue that the redrive policy names, then the originals away. Without one: dropped, and logged."""
 
         def bury(ours: Sequence[Delivery]) -> set[int]:
             self._bury(ours, reason)
@@ -276,7 +277,8 @@ class SqsConsumer(Consumer):
             return
         waiting = [delivery.handle for delivery in ours if not delivery.handle.is_copied]
         letters = [
-            self._dead_letters.to_letter(self._queue, loan.text, loan.attributes, loan.group, reason) for loan in waiting
+            self._dead_letters.to_letter(self._queue, loan.text, loan.attributes, loan.group, reason)
+            for loan in waiting
         ]
         self._note_copied(waiting, self._publisher.send(target, letters))
 

@@ -1,7 +1,7 @@
 """What a message looks like in SQS: text, and attributes beside it.
 
-A body that is text which SQS takes stands there as it is, as Go's does. Any other is base64, and an attribute says so; Go's workers
-could not read it in any case. All attributes of ours begin with ``machinery_``; those that others set are passed on.
+A body that is text which SQS takes stands there as it is, as Go's does. Any other is base64, and an attribute says so; Go's
+workers could not read it in any case. All attributes of ours begin with ``machinery_``; those that others set are passed on.
 """
 
 from __future__ import annotations

@@ -5,7 +5,6 @@ SQS moves messages there too, those that were received too often: they have no r
 
 from __future__ import annotations
 
-from contextlib import closing
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -51,14 +50,14 @@ class DeadLetters:
         ours = {QUEUE: queue, REASON: to_text(reason[:_LONGEST_REASON]), KEY: group}
         return Letter(text, with_ours(text, attributes, **ours))
 
-    def list(self, queue: str, limit: int) -> list[DeadLetter]:
+    def listed(self, queue: str, limit: int) -> list[DeadLetter]:
         """Up to ``limit``, in the order in which SQS gives them, which is about that of their deaths."""
         target = self._queues.require_dead_letters_of(queue)
         found: list[DeadLetter] = []
         if limit <= 0:
             return found
-        with self._sweep(target) as sweep, closing(self._batches(sweep, queue)) as batches:
-            for batch in batches:
+        with self._sweep(target) as sweep:
+            for batch in self._batches(sweep, queue):
                 found += [_to_dead_letter(message, queue) for message in batch]
                 if len(found) >= limit:
                     break
@@ -71,8 +70,8 @@ class DeadLetters:
         deleted = 0
         if wanted is not None and not wanted:
             return 0
-        with self._sweep(target) as sweep, closing(self._batches(sweep, queue)) as batches:
-            for batch in batches:
+        with self._sweep(target) as sweep:
+            for batch in self._batches(sweep, queue):
                 deleted += sweep.delete(_named(batch, wanted))
                 if wanted is not None and not wanted:
                     break
@@ -85,8 +84,8 @@ class DeadLetters:
         sent = 0
         if wanted is not None and not wanted:
             return 0
-        with self._sweep(target) as sweep, closing(self._batches(sweep, queue)) as batches:
-            for batch in batches:
+        with self._sweep(target) as sweep:
+            for batch in self._batches(sweep, queue):
                 chosen = _named(batch, wanted)
                 refused = self._publisher.send(queue, [_to_fresh_letter(message) for message in chosen])
                 sweep.delete([message for at, message in enumerate(chosen) if at not in refused])

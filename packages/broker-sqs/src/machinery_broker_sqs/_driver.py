@@ -28,7 +28,7 @@ def configured_region() -> str:
 
 
 def make_clients(service: Service) -> tuple[Any, Any]:
-    """Two clients of our own that repeat nothing by themselves: for calls, and for receives, which may wait. Raises `ConfigError`."""
+    """Two clients of our own that repeat nothing by themselves: for calls, and for receives. Raises `ConfigError`."""
     options = service.options
     answer = service.read_timeout.total_seconds()
     poll = min(LONGEST_POLL, options.receive_wait_time_seconds.total_seconds())

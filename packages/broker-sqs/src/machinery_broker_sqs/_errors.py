@@ -142,7 +142,9 @@ def text_of(failed: Mapping[str, Any]) -> str:
 def expected(error: BaseException) -> Exception | None:
     """What is no failure but an answer about a size, for whoever made the batch; else ``None``."""
     code = code_of(error)
-    if code in {"BatchRequestTooLong", "MessageTooLong"} or (code == "InvalidParameterValue" and is_of_size(str(error))):
+    if code in {"BatchRequestTooLong", "MessageTooLong"} or (
+        code == "InvalidParameterValue" and is_of_size(str(error))
+    ):
         return BatchTooLarge(str(error))
     return None
 
@@ -186,8 +188,8 @@ def _translate_answer(error: Any, text: str, address: str, queue: str) -> Machin
         return BrokerUnavailable(f"SQS at {address} has too much to do and did not get round to it in time: {text}")
     if code in _MISSING_CODES:
         return QueueMissing(
-            f"SQS at {address} has no queue {queue!r}; make it with `machinery sqs create-queues URL {queue or 'QUEUE'}`, or look "
-            f"at the account and region in the URL ({text})"
+            f"SQS at {address} has no queue {queue!r}; make it with `machinery sqs create-queues URL {queue or 'QUEUE'}`, "
+            f"or look at the account and region in the URL ({text})"
         )
     if hint := _REFUSED_CODES.get(code):
         return ConfigError(f"SQS at {address} refuses us: {hint} ({code if code in _QUOTING_CODES else text})")

@@ -1,4 +1,4 @@
-"""What ``machinery doctor`` has to say about an SQS: what workers cannot do without, and what loses or repeats tasks in silence."""
+"""What ``machinery doctor`` has to say about an SQS: what workers cannot do without, what loses or repeats tasks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _DAY = 86_400
 
 
 def examine(client: Client, queues: Queues, queue: str) -> list[Finding]:
-    """The findings about a queue and that of its dead letters. Raises `BrokerUnavailable`, `ConfigError` for wrong credentials."""
+    """The findings about a queue and that of its dead letters. Raises `BrokerUnavailable`, and `ConfigError` for credentials."""
     try:
         found = queues.attributes(queue)
     except QueueMissing as error:
@@ -52,9 +52,13 @@ def _queue(client: Client, queue: str, found: Mapping[str, str]) -> Iterator[Fin
         )
     largest = int(found.get("MaximumMessageSize", LARGEST_MESSAGE))
     if largest < LARGEST_MESSAGE:
-        yield Finding("warning", f"the queue {queue!r} takes messages of {largest} bytes only; SQS would allow {LARGEST_MESSAGE}")
+        yield Finding(
+            "warning", f"the queue {queue!r} takes messages of {largest} bytes only; SQS would allow {LARGEST_MESSAGE}"
+        )
     if is_fifo(queue) and int(found.get("DelaySeconds", 0)):
-        yield Finding("warning", f"the queue {queue!r} holds every message back for {found['DelaySeconds']} s (DelaySeconds)")
+        yield Finding(
+            "warning", f"the queue {queue!r} holds every message back for {found['DelaySeconds']} s (DelaySeconds)"
+        )
 
 
 def _dead_letters(queues: Queues, queue: str, found: Mapping[str, str]) -> Iterator[Finding]:
@@ -69,9 +73,14 @@ def _dead_letters(queues: Queues, queue: str, found: Mapping[str, str]) -> Itera
     try:
         other = queues.attributes(target)
     except QueueMissing:
-        yield Finding("error", f"the queue {target!r}, for the dead letters of {queue!r}, does not exist; nothing can be given up")
+        yield Finding(
+            "error", f"the queue {target!r}, for the dead letters of {queue!r}, does not exist; nothing can be given up"
+        )
         return
-    yield Finding("ok", f"dead letters of {queue!r} go to {target!r}, which holds about {other.get('ApproximateNumberOfMessages', '?')}")
+    yield Finding(
+        "ok",
+        f"dead letters of {queue!r} go to {target!r}, which holds about {other.get('ApproximateNumberOfMessages', '?')}",
+    )
     if most < FEW_RECEIVES:
         yield Finding(
             "warning",

@@ -62,12 +62,7 @@ class SqsOptions:
 
     def __post_init__(self) -> None:
         """Check what the types cannot say."""
-        for name, least in (("receive_wait_time_seconds", 0), ("receive_visibility_timeout", 1)):
-            span = getattr(self, name)
-            if span < timedelta(seconds=least) or span % timedelta(seconds=1):
-                raise ValueError(f"{name} must be whole seconds, at least {least}, not {span.total_seconds():g}")
-        if self.receive_visibility_timeout > LONGEST_LEASE:
-            raise ValueError("receive_visibility_timeout must be 12 hours (43200 s) or less, which is SQS's limit")
+        self._check_numbers()
         if self.region and not _NAME.fullmatch(self.region):
             raise ValueError(f"region must be a region's name, such as eu-west-1, not {self.region!r}")
         if self.account and not _ACCOUNT.fullmatch(self.account):
@@ -76,13 +71,21 @@ class SqsOptions:
             raise ValueError(
                 f"endpoint_url must be http://host:port or https://host:port, not {redact_url(self.endpoint_url)!r}"
             )
+
+    def _check_numbers(self) -> None:
+        for name in ("max_connections", "receivers"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1")
+        for name, least in (("receive_wait_time_seconds", 0), ("receive_visibility_timeout", 1)):
+            span = getattr(self, name)
+            if span < timedelta(seconds=least) or span % timedelta(seconds=1):
+                raise ValueError(f"{name} must be whole seconds, at least {least}, not {span.total_seconds():g}")
+        if self.receive_visibility_timeout > LONGEST_LEASE:
+            raise ValueError("receive_visibility_timeout must be 12 hours (43200 s) or less, which is SQS's limit")
         for name in ("connect_timeout", "read_timeout"):
             span = getattr(self, name)
             if span is not None and span <= timedelta(0):
                 raise ValueError(f"{name} must be longer than 0 seconds")
-        for name in ("max_connections", "receivers"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1")
 
     @property
     def poll(self) -> int:

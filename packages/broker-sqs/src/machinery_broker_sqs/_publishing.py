@@ -1,4 +1,4 @@
-"""Sending: ten messages, or as many as fit, in one request; the requests of one queue one after the other, so that order is kept."""
+"""Sending: ten messages, or as many as fit, in one request; those of one queue one after the other, to keep the order."""
 
 from __future__ import annotations
 
@@ -130,8 +130,8 @@ def _to_letter(message: Message, now: datetime) -> Letter:
     letter = Letter(text, attributes, delay, message.ordering_key, message.dedup_id)
     if letter.size > LARGEST_MESSAGE:
         raise MessageTooLarge(
-            f"SQS takes messages of {LARGEST_MESSAGE} bytes at most, and this one has {letter.size}; keep large data elsewhere, and "
-            "send where it is"
+            f"SQS takes messages of {LARGEST_MESSAGE} bytes at most, and this one has {letter.size}; keep large data "
+            "elsewhere, and send where it is"
         )
     return letter
 

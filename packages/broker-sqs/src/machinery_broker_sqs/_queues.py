@@ -38,7 +38,7 @@ class Queues:
         self._targets: dict[str, tuple[str, float]] = {}
 
     def address(self, queue: str) -> str:
-        """The queue's URL: the broker's, a slash and the name, as in Go; asked for where no account is known. Raises `QueueMissing`."""
+        """The queue's URL: the broker's, a slash and the name, as in Go. Raises `QueueMissing`, where it has to be asked for."""
         found = self._addresses.get(queue)
         if found is None:
             account = self._client.options.account

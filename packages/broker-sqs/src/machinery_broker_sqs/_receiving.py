@@ -1,7 +1,7 @@
 """Receiving from one queue, by helpers that may wait for SQS while their consumer is stopped.
 
-What a helper brings when nobody wants it any more is given back at once. The threads are those of an executor: a program that ends
-waits for a receive that is under way, so that nothing is left on loan to nobody, and for nothing else.
+What a helper brings when nobody wants it any more is given back at once. The threads are those of an executor: a program that
+ends waits for a receive that is under way, so that nothing is left on loan to nobody, and for nothing else.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from machinery.errors import MachineryError
 from machinery_broker_sqs._batches import UNAVAILABLE, carry_out
@@ -33,7 +33,7 @@ class Sweep:
         self._queue = queue
         self._held: list[str] = []
 
-    def __enter__(self) -> Sweep:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

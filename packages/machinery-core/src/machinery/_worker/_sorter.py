@@ -146,7 +146,10 @@ class Sorter:
         for run, state in zip(doubtful, self._load([run.signature.uuid for run in doubtful]), strict=True):
             if state is not None and state.is_completed:
                 run.replay(state)
-                if state.error == _too_many(state.crashes):  # who found that died before the message was put away
+                keeps = run.signature.stop_task_deletion_on_error and state.is_failure
+                if keeps or state.error == _too_many(
+                    state.crashes
+                ):  # who found that died before the message was put away
                     run.dead = state.error
                 self._settler.finished(run)
                 continue
