@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 
 import pytest
 
-from machinery import Reject, Server, State, TaskFailed
-from machinery.abc import DeadLetter, Message
+from machinery import Reject, Server, Signature, State, TaskFailed
+from machinery.abc import DeadLetter, Message, TaskState
 
 
 @pytest.fixture
@@ -57,3 +58,28 @@ def test_only_the_letters_named_are_sent_again(server: Server) -> None:
     assert server.requeue_dead_tasks(ids=[first.id]) == 1
     assert first.id not in {letter.id for letter in server.dead_tasks()}
     assert len(server.dead_tasks()) == 2
+
+
+def test_a_failed_task_whose_message_is_to_stay_is_a_dead_letter_once(server: Server) -> None:
+    @server.task(stop_task_deletion_on_error=True)
+    def job() -> None:
+        raise ValueError("kaputt")
+
+    with server.new_worker("test", 1):
+        result = job.send()
+        with pytest.raises(TaskFailed, match="kaputt"):
+            result.get(timeout=5)
+        (letter,) = letters(server, 1)
+    assert letter.reason == "kaputt"
+
+
+def test_a_worker_that_finds_such_a_task_failed_makes_it_a_dead_letter_too(server: Server) -> None:
+    server.register_task("job", lambda: None)
+    marked = Signature("job", uuid="task_1", stop_task_deletion_on_error=True)
+    server.send_task(marked)
+    with contextlib.closing(server.broker.consumer(server.config.default_queue, "died@here:1:0")) as consumer:
+        assert consumer.receive(1, 5)  # and then it died, having stored what came of it
+        server.backend.save([TaskState("task_1", "job", State.FAILURE, None, "kaputt")])
+    with server.new_worker("test", 1):
+        (letter,) = letters(server, 1)
+    assert letter.reason == "kaputt"

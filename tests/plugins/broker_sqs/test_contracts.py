@@ -12,6 +12,7 @@ from machinery.testing import BrokerContract
 from machinery.testing._broker._dead_letters import DeadLetters
 from machinery.testing._broker._delays import Delays
 from machinery.testing._broker._delivery import DeliveryOfMessages
+from machinery.testing._broker._leases import Leases
 from machinery.testing._broker._settling import Settling
 from machinery.testing._broker._suite import BrokerSuite
 from machinery_broker_sqs import SqsBroker
@@ -35,8 +36,15 @@ class OnSqs(BrokerSuite):
         return self.queues.with_dead_letters(fifo=self.fifo)
 
 
+SHORT_LEASE = 3
+"""Seconds: as long as the contract waits for."""
+
+
 class TestSqsBroker(OnSqs, BrokerContract):
-    pass
+    @pytest.fixture
+    def config(self, request: pytest.FixtureRequest) -> Config:
+        is_of_leases = request.node.originalname in vars(Leases)
+        return config_with(receive_visibility_timeout=SHORT_LEASE) if is_of_leases else config_with()
 
 
 class TestSqsBrokerWithFifoQueues(OnSqs, DeliveryOfMessages, Settling, Delays, DeadLetters):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config as ClientConfig
+from botocore.loaders import create_loader
+from botocore.session import get_session
 
 from machinery.errors import ConfigError
 from machinery_broker_sqs._errors import DRIVER_ERRORS, translate
@@ -27,13 +30,26 @@ def configured_region() -> str:
         raise translate(error, "AWS") from None
 
 
+@functools.cache
+def _descriptions() -> Any:
+    """What botocore reads of its services' descriptions, which takes a tenth of a second, and once will do."""
+    return create_loader()
+
+
+def _session() -> Any:
+    """A session of our own: an application may change the default one."""
+    inner = get_session()
+    inner.register_component("data_loader", _descriptions())
+    return boto3.session.Session(botocore_session=inner)
+
+
 def make_clients(service: Service) -> tuple[Any, Any]:
     """Two clients of our own that repeat nothing by themselves: for calls, and for receives. Raises `ConfigError`."""
     options = service.options
     answer = service.read_timeout.total_seconds()
     poll = min(LONGEST_POLL, options.receive_wait_time_seconds.total_seconds())
     try:
-        session = boto3.session.Session()
+        session = _session()
         call, receive = (
             session.client(
                 "sqs",
