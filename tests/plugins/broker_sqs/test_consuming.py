@@ -111,7 +111,7 @@ def test_attributes_of_others_survive_a_postponement(broker: SqsBroker, sqs_queu
 def test_many_are_received_by_several_requests_at_once(broker: SqsBroker, queue: str) -> None:
     broker.publish([Message(b"%d" % number, queue) for number in range(80)])
     with closing(broker.consumer(queue, "c")) as consumer:
-        sizes = []
+        sizes: list[int] = []
         while sum(sizes) < 80:
             batch = consumer.receive(40, 10)
             sizes.append(len(batch))
