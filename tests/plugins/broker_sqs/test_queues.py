@@ -36,7 +36,7 @@ def broker_of(queues: Queues, queue: str, **options: Any) -> SqsBroker:
 def test_queues_are_made_with_their_places_for_dead_letters_and_doctor_is_content(
     sqs_queues: Queues, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert create_queues([sqs_queues.url, name, f"{name}.fifo", "--retention", "1209600"]) == 0
+    assert create_queues([sqs_queues.url, name, f"{name}.fifo", "--visibility-timeout", "60"]) == 0
     assert f"made {name}\n" in capsys.readouterr().out
     for queue, dead in ((name, f"{name}-dead"), (f"{name}.fifo", f"{name}-dead.fifo")):
         policy = json.loads(sqs_queues.attributes(queue)["RedrivePolicy"])
