@@ -34,7 +34,7 @@ FEW = 500
 class Load:
     """Two workers and a sender of a mixture of tasks, some of which have an ETA, some a successor, some are tried again."""
 
-    def __init__(self, broker: str, backend: str, queues: Queues, folder: Path, lease: int = LEASE) -> None:
+    def __init__(self, broker: str, backend: str, queues: Queues, folder: Path, **variables: str) -> None:
         self.queues = queues
         self.queue = queues.with_dead_letters()
         self.environment = {
@@ -42,8 +42,9 @@ class Load:
             "RESULT_BACKEND": backend,
             "LOCK": backend,
             "DEFAULT_QUEUE": self.queue,
-            "SQS_VISIBILITY_TIMEOUT": f"{lease}",
+            "SQS_VISIBILITY_TIMEOUT": f"{LEASE}",
             "CONNECT_TIMEOUT": "2",
+            **variables,
         }
         self.workers = Workers("", folder, **self.environment)
         self.server = Server.from_config(Config.from_env({**os.environ, **self.environment}))
@@ -232,7 +233,7 @@ def test_what_nobody_can_read_or_knows_neither_spins_nor_holds_up_the_rest(
 def test_a_task_that_kills_its_workers_becomes_a_dead_letter(
     sqs_url: str, sqs_queues: Queues, redis_database: str, tmp_path: Path
 ) -> None:
-    load = Load(sqs_url, redis_database, sqs_queues, tmp_path, lease=1)
+    load = Load(sqs_url, redis_database, sqs_queues, tmp_path, SQS_VISIBILITY_TIMEOUT="1", MACHINERY_MAX_CRASHES="1")
     try:
         [poison] = load.server.send_tasks([Signature("die", [], uuid="poison")])
         good = load.server.send_tasks([Signature("work", [number]) for number in range(20)])

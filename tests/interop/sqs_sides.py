@@ -17,7 +17,7 @@ from tests.interop.application import Application
 from tests.interop.eventually import eventually
 from tests.interop.gomachinery import GoMachinery, Wire
 from tests.interop.matrix import Sides
-from tests.services.sqs import Queues
+from tests.services.sqs import Queues, dead_letters_of
 
 LEASE = 5
 """Seconds: a Go worker that is told to stop may take one more message, and keep it to itself until its lease is over."""
@@ -58,13 +58,13 @@ class SqsSides(Sides):
 
 @contextmanager
 def both_sides(
-    go_program: Path, sqs_url: str, redis_url: str, *, flags: tuple[str, ...] = (), **config: Any
+    go_program: Path, sqs_url: str, redis_url: str, *, fifo: bool = False, **config: Any
 ) -> Iterator[SqsSides]:
-    """Both sides, with results in Redis; ``flags`` are Go's, ``config`` is Python's."""
+    """Both sides, with results in Redis; ``config`` is Python's."""
     results = urlsplit(redis_url).netloc
     queues = Queues(sqs_url)
-    queue, python_queue = queues.with_dead_letters(VisibilityTimeout=LEASE), queues.create()
-    go = GoMachinery(go_program, "goredis", sqs_url, results, DATABASE, queue, flags)
+    queue, python_queue = queues.with_dead_letters(fifo=fifo, VisibilityTimeout=LEASE), queues.create()
+    go = GoMachinery(go_program, "goredis", sqs_url, results, DATABASE, queue)
     made = Config(
         broker=sqs_url, result_backend=f"redis://{results}/{DATABASE}", lock="memory://", default_queue=queue, **config
     )
@@ -72,6 +72,6 @@ def both_sides(
         with Server.from_config(made) as server:
             yield SqsSides(go, Application(server), queues=queues, python_queue=python_queue)
     finally:
-        for name in (queue, f"{queue}-dead", python_queue):
+        for name in (queue, dead_letters_of(queue), python_queue):
             queues.delete(name)
         queues.close()

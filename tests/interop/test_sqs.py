@@ -9,7 +9,7 @@ import pytest
 
 from tests.interop.application import Application
 from tests.interop.gomachinery import wire
-from tests.interop.matrix import WAIT, GoSendsAndPythonRuns, int64, task
+from tests.interop.matrix import WAIT, GoSendsAndPythonRuns, int64, string, task
 from tests.interop.matrix_workflows import GoSendsWorkflowsAndPythonRuns, PythonSendsWorkflowsAndGoRuns
 from tests.interop.sqs_matrix import (
     BothOnOneQueueOnSqs,
@@ -94,3 +94,32 @@ def test_the_receipt_that_go_left_in_a_retry_means_nothing_to_python(fresh_sides
         assert fresh_sides.python.server.result(sent["UUID"]).get(timeout=WAIT) == 2
     assert isinstance(worker, Application)
     assert fresh_sides.queues.counts(fresh_sides.go.queue) == (0, 0, 0)
+
+
+# -- FIFO queues ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fifo_sides(go_program: Path, sqs_url: str, redis_url: str) -> Iterator[SqsSides]:
+    with both_sides(go_program, sqs_url, redis_url, fifo=True) as sides:
+        yield sides
+
+
+def test_what_go_puts_on_a_fifo_queue_runs_in_its_order_and_a_retry_is_not_dropped(fifo_sides: SqsSides) -> None:
+    """Go's own worker would send the retry under the id that SQS has seen, and SQS would drop it (protocol §5.1)."""
+    sent = [wire("join", string(f"{at}"), BrokerMessageGroupId="one") for at in range(8)]
+    retried = wire("fail_times", int64(1), BrokerMessageGroupId="another", RetryCount=1)
+    fifo_sides.go.send(*sent, retried)
+    with fifo_sides.python.worker() as worker:
+        assert [fifo_sides.python.server.result(each["UUID"]).get(timeout=WAIT) for each in sent] == list("01234567")
+        assert fifo_sides.python.server.result(retried["UUID"]).get(timeout=WAIT) == 2
+        runs = worker.runs_where(lambda signature: signature.name == "join", len(sent))
+    assert [run.signature.uuid for run in runs] == [each["UUID"] for each in sent]
+
+
+def test_go_runs_what_python_puts_on_a_fifo_queue_with_or_without_a_group(fifo_sides: SqsSides) -> None:
+    tasks = [task("add", 1, 1, broker_message_group_id="one"), task("add", 1, 2)]
+    with fifo_sides.go.worker() as worker:
+        sent = fifo_sides.python.server.send_tasks(tasks)
+        assert [result.get(timeout=WAIT) for result in sent] == [2, 3]
+        assert worker.runs(tasks[0].uuid)[0].signature["BrokerMessageGroupId"] == "one"

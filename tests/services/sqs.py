@@ -136,6 +136,12 @@ def queue_url(url: str, queue: str) -> str:
     return f"http://{where.netloc}{where.path.rstrip('/')}/{queue}"
 
 
+def dead_letters_of(queue: str) -> str:
+    """What the other queue of `Queues.with_dead_letters` is called."""
+    name = queue.removesuffix(FIFO)
+    return f"{name}-dead{queue.removeprefix(name)}"
+
+
 class Queues:
     """Makes queues that nobody else uses, and looks into them with a client of its own."""
 
@@ -168,11 +174,10 @@ class Queues:
         return name
 
     def with_dead_letters(self, *, fifo: bool = False, max_receives: int = 1000, **attributes: Any) -> str:
-        """A new queue of a new name, with another for its dead letters, ``<name>-dead``; the first one's name."""
-        name = f"q-{uuid4().hex}"
-        end = FIFO if fifo else ""
-        dead = self.create(f"{name}-dead{end}")
-        return self.create(f"{name}{end}", dead_letters=dead, max_receives=max_receives, **attributes)
+        """A new queue of a new name, with another for its dead letters (`dead_letters_of`); the first one's name."""
+        name = f"q-{uuid4().hex}{FIFO if fifo else ''}"
+        dead = self.create(dead_letters_of(name))
+        return self.create(name, dead_letters=dead, max_receives=max_receives, **attributes)
 
     def attributes(self, queue: str) -> dict[str, str]:
         """All that the service tells of a queue."""

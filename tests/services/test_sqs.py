@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.services.sqs import Queues, SqsServer, queue_url
+from tests.services.sqs import Queues, SqsServer, dead_letters_of, queue_url
 
 
 def test_a_message_on_loan_is_neither_lost_nor_given_twice(sqs_queues: Queues) -> None:
@@ -28,7 +28,7 @@ def test_a_message_received_too_often_is_a_dead_letter(sqs_queues: Queues) -> No
     address = queue_url(sqs_queues.url, queue)
     assert sqs_queues.client.receive_message(QueueUrl=address)["Messages"]
     assert "Messages" not in sqs_queues.client.receive_message(QueueUrl=address)
-    assert [message["Body"] for message in sqs_queues.take(f"{queue}-dead")] == ["one"]
+    assert [message["Body"] for message in sqs_queues.take(dead_letters_of(queue))] == ["one"]
 
 
 def test_a_server_that_was_stopped_has_kept_its_messages(sqs_server: SqsServer) -> None:
