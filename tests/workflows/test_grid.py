@@ -24,6 +24,7 @@ def on_redis(fixture: Fixture) -> str:
 BROKERS: Mapping[str, Callable[[Fixture], str]] = {
     "redis": on_redis,
     "rabbitmq": lambda fixture: str(fixture("amqp_url")),
+    "sqs": lambda fixture: f"{fixture('sqs_url')}?region=us-east-1",
 }
 BACKENDS: Mapping[str, Callable[[Fixture], str]] = {
     "redis": lambda fixture: str(fixture("redis_database")),
@@ -43,6 +44,10 @@ class TestEveryPair(WorkflowContract):
         sections: dict[str, Mapping[str, Any]] = {"amqp": {"exchange": f"exchange-{own}", "binding_key": f"key-{own}"}}
         if backend == "dynamodb":
             sections["dynamodb"] = request.getfixturevalue("dynamodb_tables")
+        if broker == "sqs":
+            queues = request.getfixturevalue("sqs_queues")
+            for queue in (f"queue-{own}", f"queue-{own}-special"):
+                queues.create(queue, dead_letters=queues.create(f"{queue}-dead"))
         config = Config(
             broker=BROKERS[broker](request.getfixturevalue),
             result_backend=BACKENDS[backend](request.getfixturevalue),

@@ -10,6 +10,7 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -19,6 +20,7 @@ from machinery.errors import BrokerUnavailable
 from machinery.memory import MemoryBackend
 from machinery_broker_sqs import SqsBroker
 from tests.plugins.broker_sqs.conftest import config_with
+from tests.services.proxy import CuttingProxy
 
 if TYPE_CHECKING:
     from tests.services.sqs import Queues
@@ -76,6 +78,23 @@ def test_reset_makes_a_receive_that_waits_fail_and_the_next_one_works(broker: Sq
         broker.publish([Message(b"a", queue)])
         received = consumer.receive(1, 10) or consumer.receive(1, 10)
         assert [each.body for each in received] == [b"a"]
+
+
+def test_a_receive_does_not_wait_for_a_connection_that_has_gone_silent(sqs_url: str, queue: str) -> None:
+    where = urlsplit(sqs_url)
+    with CuttingProxy(str(where.hostname), where.port or 0) as proxy:
+        url = f"sqs://127.0.0.1:{proxy.port}{where.path}"
+        with closing(SqsBroker.from_url(url, config_with(read_timeout=0.5))) as broker:
+            consumer = broker.consumer(queue, "c")
+            assert consumer.receive(1, 0) == []  # connected from here on
+            proxy.black_hole()
+            begin = time.monotonic()
+            with pytest.raises(BrokerUnavailable, match="does not answer"):
+                consumer.receive(1, 1)
+            assert time.monotonic() - begin < 15  # and not the 20 s that another receive might wait
+            proxy.restore()
+            broker.publish([Message(b"a", queue)])
+            eventually(lambda: [each.body for each in consumer.receive(1, 1)] == [b"a"])
 
 
 def test_a_postponed_message_is_counted_anew_and_a_given_back_one_is_not(broker: SqsBroker, sqs_queues: Queues) -> None:

@@ -11,11 +11,11 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from operator import itemgetter
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from machinery.errors import MachineryError
+from machinery.errors import BrokerUnavailable, MachineryError
 from machinery_broker_sqs._content import AT_ONCE
 from machinery_broker_sqs._queues import is_fifo
 
@@ -57,9 +57,9 @@ class Round:
                 self._is_over = True
                 self._brought.put(None)
 
-    def take(self) -> Received | Exception | None:
-        """The next that is brought; ``None`` once the round was ended."""
-        return self._brought.get()
+    def take(self, patience: float) -> Received | Exception | None:
+        """The next that is brought within ``patience`` seconds; ``None`` once the round was ended. Raises `Empty`."""
+        return self._brought.get(timeout=patience)
 
 
 class Receiver:
@@ -95,8 +95,15 @@ class Receiver:
             return None
         brought: list[Received] = []
         errors: list[Exception] = []
+        silent_at = monotonic() + wait + 2 * self._client.patience  # to connect, and to hear of it
         for _ in range(requests):
-            what = current.take()
+            try:
+                what = current.take(max(0.0, silent_at - monotonic()))
+            except Empty:  # it may still answer: the helper, who can wait for longer, gives back what it brings
+                current.end()
+                brought += _rest(current)
+                errors.append(BrokerUnavailable(f"SQS at {self._client.address} does not answer"))
+                break
             if what is None:
                 self._return_later(address, [*brought, *_rest(current)])
                 return None
