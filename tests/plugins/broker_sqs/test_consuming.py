@@ -18,6 +18,7 @@ from machinery import Server, Signature, State, TaskFailed
 from machinery.abc import Message
 from machinery.errors import BrokerUnavailable
 from machinery.memory import MemoryBackend
+from machinery.wire import encode_signature
 from machinery_broker_sqs import SqsBroker
 from tests.plugins.broker_sqs.conftest import config_with
 from tests.services.proxy import CuttingProxy
@@ -170,6 +171,20 @@ def test_an_eta_beyond_what_sqs_holds_comes_by_hops_that_nobody_counts(
             result = server.send_task(Signature("when", eta=eta))
             assert datetime.fromisoformat(str(result.get(timeout=PATIENCE))) >= eta
     assert broker.dead(queue, 10) == []
+
+
+@pytest.mark.parametrize("fifo", [False, True], ids=["standard", "fifo"])
+def test_a_task_that_arrives_before_its_time_waits(fifo: bool, sqs_queues: Queues, sqs_url: str) -> None:
+    queue = sqs_queues.with_dead_letters(fifo=fifo)
+    config = config_with(queue)
+    with Server(config, SqsBroker.from_url(sqs_url, config), MemoryBackend()) as server:
+        server.register_task("when", lambda: datetime.now(UTC).isoformat())
+        eta = datetime.now(UTC) + timedelta(seconds=1.5)
+        early = Signature("when", uuid="task_early", eta=eta)  # as Go sends it: up to a second early
+        more = {"MessageGroupId": "g", "MessageDeduplicationId": "task_early"} if fifo else {}
+        sqs_queues.send(queue, encode_signature(early).decode(), **more)
+        with server.new_worker("w", 1):
+            assert datetime.fromisoformat(str(server.result("task_early").get(timeout=PATIENCE))) >= eta
 
 
 def test_tasks_of_one_group_run_one_after_the_other_and_retries_are_not_swallowed(

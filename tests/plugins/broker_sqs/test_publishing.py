@@ -132,6 +132,17 @@ def test_what_failed_for_now_is_sent_again_alone(
     assert sorted(each["Body"] for each in sqs_queues.take(queue)) == ["a", "b", "c"]
 
 
+def test_what_goes_on_failing_for_now_is_unavailable_and_named(
+    sqs_url: str, scripted: Callable[..., Scripted], broker: SqsBroker, queue: str
+) -> None:
+    broker._client.patience = 0.2
+    scripted(*[[failed(1, "InternalError")] for _ in range(20)])
+    with pytest.raises(PublishError, match="InternalError") as caught:
+        broker.publish([Message(body.encode(), queue) for body in "abc"])
+    assert isinstance(caught.value.failures[1], BrokerUnavailable)
+    assert set(caught.value.failures) == {1}
+
+
 def test_what_failed_for_good_is_named(
     broker: SqsBroker, scripted: Callable[..., Scripted], sqs_queues: Queues, queue: str
 ) -> None:
