@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
+from typing import NoReturn
 
 import pytest
 
 from machinery import Reject, Server, Signature, State, TaskFailed
 from machinery.abc import DeadLetter, Message, TaskState
+from machinery.errors import ConfigError
+from machinery.memory import MemoryConsumer
 
 
 @pytest.fixture
@@ -83,3 +86,18 @@ def test_a_worker_that_finds_such_a_task_failed_makes_it_a_dead_letter_too(serve
     with server.new_worker("test", 1):
         (letter,) = letters(server, 1)
     assert letter.reason == "kaputt"
+
+
+def test_what_cannot_be_put_away_stays_and_holds_up_nobody(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> NoReturn:
+        raise ConfigError("the place for dead letters is not there")
+
+    monkeypatch.setattr(MemoryConsumer, "reject", refuse)
+    server.register_task("job", lambda: "fine")
+    queue = server.config.default_queue
+    server.broker.publish([Message(b"not a signature", queue)])
+    with server.new_worker("test", 1):
+        for _ in range(3):
+            assert server.send_task(Signature("job")).get(timeout=5) == "fine"
+    (left,) = [*server.broker.pending(queue, 10), *server.broker.delayed(10)]
+    assert left.body == b"not a signature"
