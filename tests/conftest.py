@@ -18,10 +18,14 @@ from tests.services.fixtures import (
     mongo_database,
     mongo_server,
     mongo_url,
+    moto_url,
     rabbit_server,
     redis_database,
     redis_server,
     redis_url,
+    sqs_queues,
+    sqs_server,
+    sqs_url,
 )
 from tests.services.shared import pytest_configure, pytest_unconfigure
 
@@ -36,6 +40,7 @@ __all__ = [
     "mongo_database",
     "mongo_server",
     "mongo_url",
+    "moto_url",
     "pytest_configure",
     "pytest_unconfigure",
     "pytest_xdist_make_scheduler",
@@ -43,6 +48,9 @@ __all__ = [
     "redis_database",
     "redis_server",
     "redis_url",
+    "sqs_queues",
+    "sqs_server",
+    "sqs_url",
 ]
 
 

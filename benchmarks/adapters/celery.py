@@ -1,9 +1,10 @@
-"""Celery on Redis or RabbitMQ, results in Redis, with its thread pool."""
+"""Celery on Redis, RabbitMQ or SQS, results in Redis, with its thread pool."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from urllib.parse import urlsplit
 
 from celery import Celery, chord
 
@@ -13,6 +14,14 @@ IS_ASYNC = False
 
 app = Celery("benchmarks.adapters.celery", broker=work.BROKER, backend=work.URL)
 app.conf.update(broker_connection_retry_on_startup=True, worker_hijack_root_logger=False)
+if work.BROKER.startswith("sqs:"):
+    where = urlsplit(work.BROKER)
+    app.conf.update(broker_url=f"sqs://local:local@{where.netloc}", worker_enable_remote_control=False)
+    app.conf.broker_transport_options = {
+        "region": "us-east-1",
+        "is_secure": False,
+        "predefined_queues": {"celery": {"url": f"http://{where.netloc}{where.path}/celery"}},
+    }
 if work.BROKER.startswith("amqp:"):
     app.conf.broker_transport_options = {"confirm_publish": True}
 add = app.task(name="add")(work.add)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from machinery import Arg, Config, Server, Signature, State
-from machinery.abc import SubmitAndPublish
-from machinery.errors import BackendUnavailable, EncodeError, PriorityNotSupported, PublishError
+from machinery import Arg, Config, Server, Signature, State, group
+from machinery.abc import Message, SubmitAndPublish
+from machinery.errors import BackendUnavailable, DelayTooLong, EncodeError, PriorityNotSupported, PublishError
 from machinery.wire import decode_signature
 from tests.core.observed import Journal, ObservedBackend, ObservedBroker
 
@@ -198,3 +199,43 @@ def test_asynchronous_twins_do_the_same(server: Server) -> None:
 
     with server.new_worker("test", 1):
         assert asyncio.run(send()) == [3, 7, 11]
+
+
+def test_the_queue_that_holds_nothing_back_gets_no_eta(
+    backend: ObservedBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = ObservedBroker()
+    monkeypatch.setattr(broker, "has_delays", lambda queue: queue != "prompt")
+    later = datetime.now(UTC) + timedelta(hours=1)
+    with Server(Config(), broker, backend) as server:
+        with pytest.raises(DelayTooLong, match="'prompt' holds nothing back"):
+            server.send_task(Signature("add", eta=later, routing_key="prompt"))
+        with pytest.raises(DelayTooLong):
+            server.send_group(group(Signature("add", eta=later, routing_key="prompt")))
+        assert server.pending_tasks("prompt") == []
+        server.send_task(Signature("add", eta=later - timedelta(days=1), routing_key="prompt"))
+        # What a worker sends on, such as a retry, has to wait with whoever receives it.
+        server.sender.publish([Signature("add", uuid="task_again", eta=later, routing_key="prompt", headers={})])
+        first, again = broker.pending("prompt", 10)
+        assert first.eta is None
+        assert again.eta is None
+        assert decode_signature(again.body).eta == later
+        server.send_task(Signature("add", eta=later))
+        assert [message.eta for message in broker.delayed(10)] == [later]
+
+
+def test_a_retrys_copy_does_not_pass_for_a_double_of_the_task(backend: ObservedBackend) -> None:
+    broker = ObservedBroker()
+    sent: list[str] = []
+    publish = broker.publish
+
+    def noted(messages: Sequence[Message]) -> None:
+        sent.extend(message.dedup_id for message in messages)
+        publish(messages)
+
+    broker.publish = noted  # type: ignore[method-assign]  # to see what the broker is given
+    with Server(Config(), broker, backend) as server:
+        first = Signature("add", uuid="task_1")
+        server.send_task(first)
+        server.sender.publish([first.with_(routing_key=QUEUE, headers={"machinery_attempt": "2"})])
+    assert sent == ["task_1", "task_1:2"]

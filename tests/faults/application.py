@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -49,3 +50,10 @@ def follow(number: int, result: int) -> int:
     """Sent when ``work`` has succeeded."""
     note(LEDGER, f"follow-{number}")
     return result
+
+
+@server.task
+def die() -> None:
+    """Takes its worker with it."""
+    note(LEDGER, "die")
+    os.kill(os.getpid(), signal.SIGKILL)

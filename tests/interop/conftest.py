@@ -19,7 +19,11 @@ if TYPE_CHECKING:  # what is rewritten may not be imported before it is register
     from tests.interop.store_sides import Store
 
 pytest.register_assert_rewrite(
-    "tests.interop.matrix", "tests.interop.matrix_workflows", "tests.interop.amqp_matrix", "tests.interop.application"
+    "tests.interop.matrix",
+    "tests.interop.matrix_workflows",
+    "tests.interop.amqp_matrix",
+    "tests.interop.sqs_matrix",
+    "tests.interop.application",
 )
 
 

@@ -184,3 +184,53 @@ def dynamodb_server(tmp_path: Path, aws_credentials: None) -> Iterator[object]:
         missing("dynamodb", str(reason))
     with server:
         yield server
+
+
+# -- Amazon's queues --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def sqs_url(aws_credentials: None) -> Iterator[str]:
+    """An SQS for the whole run, ``sqs://host:port/account``, without queues. It has a place for others: name queues uniquely."""
+    from tests.services import sqs  # noqa: PLC0415 - like the others
+
+    with obtained("sqs", sqs.SOURCES) as url:
+        where = urlsplit(url)
+        if where.port and not comes_up(lambda: sqs.answers(where.port or 0, where.hostname or "localhost")):
+            missing("sqs", f"nothing answers at {where.hostname}:{where.port}")
+        yield url.rstrip("/")
+
+
+@pytest.fixture
+def sqs_queues(sqs_url: str) -> Iterator[object]:
+    """Makes queues of the test's own on the shared SQS, and looks into them (`Queues`)."""
+    from tests.services.sqs import Queues  # noqa: PLC0415 - like the others
+
+    queues = Queues(sqs_url)
+    yield queues
+    queues.close()
+
+
+@pytest.fixture
+def sqs_server(tmp_path: Path, aws_credentials: None) -> Iterator[object]:
+    """A ministack of the test's own (`SqsServer`) that keeps its queues when it is stopped, to be killed and restarted."""
+    from tests.services import sqs  # noqa: PLC0415 - like the others
+
+    try:
+        server = sqs.SqsServer(tmp_path / "sqs")
+    except Unobtainable as reason:
+        missing("sqs", str(reason))
+    with server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def moto_url(aws_credentials: None) -> Iterator[str]:
+    """The other double of SQS, a stricter one, likewise for the whole run."""
+    from tests.services import sqs  # noqa: PLC0415 - like the others
+
+    with obtained("sqs", sqs.MOTO_SOURCES) as url:
+        where = urlsplit(url)
+        if not comes_up(lambda: sqs.answers(where.port or 0, where.hostname or "localhost")):
+            missing("sqs", f"nothing answers at {where.hostname}:{where.port}")
+        yield url.rstrip("/")

@@ -35,6 +35,7 @@ SHARED = (
     Shared(
         "DYNAMODB_URL", "tests.services.dynamodb", lambda module, folder: module.DynamodbServer(folder, durable=False)
     ),
+    Shared("SQS_URL", "tests.services.sqs", lambda module, folder: module.SqsServer(folder, durable=False)),
 )
 
 

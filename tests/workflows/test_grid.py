@@ -12,6 +12,7 @@ import pytest
 from machinery import Server
 from machinery.abc import Config
 from machinery.testing import WorkflowContract
+from machinery.testing._workflow._suite import special_queue
 
 Fixture = Callable[[str], Any]
 """The value of a fixture, which is made when it is asked for: nobody starts a service that another pair needs."""
@@ -24,6 +25,7 @@ def on_redis(fixture: Fixture) -> str:
 BROKERS: Mapping[str, Callable[[Fixture], str]] = {
     "redis": on_redis,
     "rabbitmq": lambda fixture: str(fixture("amqp_url")),
+    "sqs": lambda fixture: f"{fixture('sqs_url')}?region=us-east-1",
 }
 BACKENDS: Mapping[str, Callable[[Fixture], str]] = {
     "redis": lambda fixture: str(fixture("redis_database")),
@@ -32,6 +34,16 @@ BACKENDS: Mapping[str, Callable[[Fixture], str]] = {
     "memcached": lambda fixture: str(fixture("memcached_url")),
     "dynamodb": lambda fixture: str(fixture("dynamodb_url")),
 }
+
+
+def make_sqs_queues(fixture: Fixture, server: Server) -> None:
+    queues = fixture("sqs_queues")
+    for queue in (server.config.default_queue, special_queue(server)):
+        queues.create(queue, dead_letters=queues.create(f"{queue}-dead"))
+
+
+PREPARATIONS: Mapping[str, Callable[[Fixture, Server], None]] = {"sqs": make_sqs_queues}
+"""Where queues are not made by who sends: how they are made."""
 
 
 def by_redis(broker: str, backend: str) -> bool:
@@ -53,6 +65,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
         sections=sections,
     )
     with Server.from_config(config) as server:
+        PREPARATIONS.get(broker, lambda *_: None)(request.getfixturevalue, server)
         yield server
 
 

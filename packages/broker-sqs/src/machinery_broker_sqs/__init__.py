@@ -1,1 +1,5 @@
-"""Amazon SQS for Machinery: broker. Planned: nothing here works yet."""
+"""Amazon SQS for Machinery: `SqsBroker`."""
+
+from machinery_broker_sqs._broker import SqsBroker
+
+__all__ = ["SqsBroker"]

@@ -6,11 +6,19 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from machinery._headers import as_text
+from machinery._headers import ATTEMPT, as_text
 from machinery._signatures import Signature, check_texts, new_task_uuid, raw_signature
 from machinery._states import GroupMeta, State, TaskState
 from machinery.abc import Backend, Broker, Message
-from machinery.errors import EncodeError, GroupTooLarge, MachineryError, PriorityNotSupported, PublishError, Unavailable
+from machinery.errors import (
+    DelayTooLong,
+    EncodeError,
+    GroupTooLarge,
+    MachineryError,
+    PriorityNotSupported,
+    PublishError,
+    Unavailable,
+)
 from machinery.wire import encode_signature
 
 if TYPE_CHECKING:
@@ -34,8 +42,8 @@ class Sender:
     def send(self, signatures: Sequence[Signature]) -> list[Signature]:
         """Store PENDING for all, then publish all, in one batch. Returns the signatures as sent (with their uuids).
 
-        Raises `EncodeError` and `PriorityNotSupported` before anything is stored, the `Unavailable` family, and `PublishError`
-        naming the positions that were not accepted; nothing else was lost.
+        Raises `EncodeError`, `PriorityNotSupported` and `DelayTooLong` before anything is stored, the `Unavailable` family, and
+        `PublishError` naming the positions that were not accepted; nothing else was lost.
         """
         for signature in signatures:
             if not isinstance(signature, Signature):
@@ -154,6 +162,13 @@ class Sender:
                 f"{signature.name} asks for priority {signature.priority}, and this broker has no priorities; "
                 "leave the priority out, or use one queue for each level of urgency"
             )
+        if signature.eta is not None and signature.eta > datetime.now(UTC):
+            queue = signature.routing_key or self.config.default_queue
+            if not self._broker.has_delays(queue):
+                raise DelayTooLong(
+                    f"{signature.name} is not to start before {signature.eta.isoformat()}, and the queue {queue!r} holds nothing "
+                    "back; leave eta and countdown out, or use another queue"
+                )
         if self.config.mixed_fleet:
             _refuse_what_harms_go(signature)
 
@@ -161,7 +176,7 @@ class Sender:
         eta = signature.eta
         if eta is not None:
             longest = self._capabilities.max_delay
-            if eta <= now or longest == timedelta(0):
+            if eta <= now or longest == timedelta(0) or not self._broker.has_delays(signature.routing_key):
                 eta = None
             elif longest is not None:
                 eta = min(eta, now + longest)
@@ -169,7 +184,7 @@ class Sender:
         if self._capabilities.headers_are_text:
             body = _with_text_headers(body)
         return Message(
-            encode_signature(body), queue, eta, signature.priority, signature.broker_message_group_id, signature.uuid,
+            encode_signature(body), queue, eta, signature.priority, signature.broker_message_group_id, _dedup_id(signature),
             body.headers,
         )  # fmt: skip
 
@@ -181,6 +196,12 @@ class Sender:
         if key and queue in (self.config.default_queue, key):
             return self.config.default_queue, signature if queue == key else signature.with_(routing_key=key)
         return queue, signature
+
+
+def _dedup_id(signature: Signature) -> str:
+    """Go's is the uuid alone, so that a service which drops doubles drops each retry that comes soon (protocol §5.1)."""
+    attempt = signature.headers.get(ATTEMPT) if signature.headers else None
+    return f"{signature.uuid}:{attempt}" if attempt else signature.uuid
 
 
 def _pending(prepared: Sequence[Signature], now: datetime) -> list[TaskState]:

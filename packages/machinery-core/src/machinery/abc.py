@@ -79,9 +79,10 @@ class Message:
     priority: int = 0
     """0 to 255, higher first, where `BrokerCapabilities.priorities`."""
     ordering_key: str = ""
-    """Messages of one key are delivered in order, where `BrokerCapabilities.ordering_keys`."""
+    """Messages of one key are delivered in order, where `BrokerCapabilities.ordering_keys`. One may be held back until the one
+    before is settled."""
     dedup_id: str = ""
-    """The task's uuid: for services that drop doubles within a window."""
+    """The task's uuid, and of a retry's copy the attempt besides: for services that drop doubles within a window."""
     headers: Mapping[str, Any] | None = None
     """The signature's headers, for services that carry headers beside the body."""
 
@@ -260,6 +261,14 @@ class Broker(Plugin):
     @abstractmethod
     def capabilities(self) -> BrokerCapabilities:
         """What this instance can do. Constant."""
+
+    def has_delays(self, queue: str) -> bool:  # noqa: ARG002 - most services treat all queues alike
+        """Whether `Message.eta` may be asked for on ``queue``, as far as `BrokerCapabilities.max_delay` goes.
+
+        False: `publish` refuses one that is still to come, and so does core when an application sends one (`DelayTooLong`). What
+        a worker sends on, such as a retry, goes without, and waits with the worker that receives it.
+        """
+        return True
 
     @abstractmethod
     def publish(self, messages: Sequence[Message]) -> None:

@@ -88,10 +88,10 @@ class Run:
         self.outcome = Outcome.SUCCEEDED
 
     def fail(self, exception: BaseException | None, error: str, *, dead: str = "") -> None:
-        """It failed for good."""
+        """It failed for good. Go leaves the message of one so marked to the dead letters; here it is made one (protocol §5.1)."""
         self.exception = exception
         self.error = error
-        self.dead = dead
+        self.dead = dead or (error if self.signature.stop_task_deletion_on_error else "")
         self.outcome = Outcome.FAILED
 
     def give_back(self, *, later: bool = False) -> None:

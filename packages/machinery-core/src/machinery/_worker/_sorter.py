@@ -14,7 +14,7 @@ from machinery._states import State, TaskState
 from machinery._worker._growing_delays import GrowingDelays
 from machinery._worker._patience import Patience
 from machinery._worker._run import Run
-from machinery.errors import DecodeError
+from machinery.errors import Closed, DecodeError, MachineryError, Unavailable
 from machinery.wire import decode_signature
 
 if TYPE_CHECKING:
@@ -146,7 +146,10 @@ class Sorter:
         for run, state in zip(doubtful, self._load([run.signature.uuid for run in doubtful]), strict=True):
             if state is not None and state.is_completed:
                 run.replay(state)
-                if state.error == _too_many(state.crashes):  # who found that died before the message was put away
+                keeps = run.signature.stop_task_deletion_on_error and state.is_failure
+                if keeps or state.error == _too_many(
+                    state.crashes
+                ):  # who found that died before the message was put away
                     run.dead = state.error
                 self._settler.finished(run)
                 continue
@@ -191,7 +194,16 @@ class Sorter:
     def _give_up_on(self, delivery: Delivery, reason: str) -> None:
         if self._origin.keeps_dead_letters:
             self._hooks.logger.error("a message of %s goes to the dead letters: %s", self._origin.queue, reason)
-            self._patience.call(partial(self._origin.consumer.reject, [delivery], reason), "cannot reject")
+            try:
+                self._patience.call(partial(self._origin.consumer.reject, [delivery], reason), "cannot reject")
+            except (Closed, Unavailable):
+                raise
+            except (
+                MachineryError
+            ) as error:  # a place for dead letters that is not there, say: the others must not wait for it
+                self._hooks.report_trouble(error, f"it stays on {self._origin.queue}")
+                delay = self._unknown.next(delivery.body, FIRST_UNKNOWN_DELAY)
+                self._patience.call(partial(self._origin.consumer.postpone, [delivery], delay), "cannot postpone")
         else:
             self._hooks.logger.error("a message of %s is dropped: %s: %r", self._origin.queue, reason, delivery.body)
             self._patience.call(partial(self._origin.consumer.ack, [delivery]), "cannot acknowledge")

@@ -23,6 +23,8 @@ class BrokerSuite:
 
     odd_queue_names: ClassVar[tuple[str, ...]] = ("größe ✓ 队列", "a:b/c.d", "with space")
     """Names beyond letters, digits, ``-`` and ``_`` that the service allows."""
+    many: ClassVar[int] = 3000
+    """Messages of the largest batches; fewer for a service that takes and gives a dozen at a time."""
 
     def new_queue(self) -> str:
         """The name of a queue that nobody else uses, and that exists where the service demands it."""

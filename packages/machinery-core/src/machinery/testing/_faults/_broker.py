@@ -40,6 +40,10 @@ class FaultyBroker(Broker):
         """Those of the broker inside."""
         return self.inner.capabilities
 
+    def has_delays(self, queue: str) -> bool:
+        """As the broker inside says."""
+        return self.inner.has_delays(queue)
+
     def publish(self, messages: Sequence[Message]) -> None:
         """May fail as planned."""
         self._call("publish", lambda: self.inner.publish(messages))
