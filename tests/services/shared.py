@@ -35,6 +35,11 @@ SHARED = (
     Shared(
         "DYNAMODB_URL", "tests.services.dynamodb", lambda module, folder: module.DynamodbServer(folder, durable=False)
     ),
+    Shared(
+        "PUBSUB_EMULATOR_HOST",
+        "tests.services.pubsub",
+        lambda module, folder: module.PubsubServer(folder, durable=False),
+    ),
 )
 
 
