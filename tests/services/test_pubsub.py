@@ -1,4 +1,4 @@
-"""The Pub/Sub of the tests does what the documentation of Google's says. On another (``PUBSUB_EMULATOR_HOST``) the last ones run, too."""
+"""The Pub/Sub of the tests does what the documentation of Google's says."""
 
 from __future__ import annotations
 

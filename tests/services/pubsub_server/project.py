@@ -39,6 +39,11 @@ class Refusal(Exception):
         self.invalid = invalid
 
 
+def not_found(name: str) -> Refusal:
+    """There is no such topic or subscription."""
+    return Refusal(grpc.StatusCode.NOT_FOUND, f"Resource not found (resource={name}).")
+
+
 def refuse_unless(condition: object, text: str) -> None:
     """Raise a `Refusal` of the request."""
     if not condition:
@@ -89,7 +94,8 @@ class Project:
         return config
 
     def subscription(self, name: str) -> Subscription:
-        return _found(self.subscriptions, name)
+        found: Subscription = _found(self.subscriptions, name)
+        return found
 
     def update_subscription(self, config: Any, paths: Sequence[str]) -> Any:
         """Take over what ``paths`` name: whole fields only."""
@@ -216,6 +222,8 @@ class Project:
                     self._add_message(name, last, PubsubMessage.FromString(base64.b64decode(message)))
                 case "settled", [str(name), *numbers]:
                     settled.setdefault(name, set()).update(number for number in numbers if isinstance(number, int))
+                case _:
+                    raise ValueError(f"a journal of another kind: {kind}")
         for name, gone in settled.items():
             self.subscriptions[name].drop(gone)
         self._numbers = count(last + 1)
@@ -223,7 +231,7 @@ class Project:
 
 def _found(resources: dict[str, Any], name: str) -> Any:
     if name not in resources:
-        raise Refusal(grpc.StatusCode.NOT_FOUND, f"Resource not found (resource={name}).")
+        raise not_found(name)
     return resources[name]
 
 

@@ -12,7 +12,7 @@ from google.protobuf import any_pb2, empty_pb2
 from google.pubsub_v1 import types
 from google.rpc import error_details_pb2, status_pb2
 
-from tests.services.pubsub_server.project import Project, Refusal, refuse_unless
+from tests.services.pubsub_server.project import LONGEST_LEASE, Project, Refusal, not_found, refuse_unless
 from tests.services.pubsub_server.subscription import Subscription, Taker
 
 StreamingPullResponse = types.StreamingPullResponse.pb()
@@ -146,8 +146,7 @@ class Service:
                 await news.wait()
                 news.clear()
                 if self._project.subscriptions.get(first.subscription) is not subscription:
-                    refusal = Refusal(grpc.StatusCode.NOT_FOUND, f"Resource not found (resource={first.subscription}).")
-                    await _abort(context, refusal)
+                    await _abort(context, not_found(first.subscription))
                 while taker.outbox:
                     yield _response(subscription, taker)
         finally:
@@ -182,7 +181,7 @@ class Service:
 
 def _taker(request: Any) -> Taker:
     seconds = request.stream_ack_deadline_seconds
-    refuse_unless(SHORTEST_LEASE <= seconds <= 600, f"a stream's ack deadline of {seconds} s")  # noqa: PLR2004 - documented
+    refuse_unless(SHORTEST_LEASE <= seconds <= LONGEST_LEASE, f"a stream's ack deadline of {seconds} s")
     return Taker(
         seconds,
         request.max_outstanding_messages if request.max_outstanding_messages > 0 else float("inf"),
@@ -231,7 +230,7 @@ def _unary(asked: Any, answered: Any, answer: Callable[..., Any]) -> grpc.RpcMet
 
 async def _abort(context: Any, refusal: Refusal) -> None:
     """End the call; which acknowledgement ids were to blame goes with it as the service would say it."""
-    trailing = ()
+    trailing: tuple[tuple[str, bytes], ...] = ()
     if refusal.invalid:
         info = error_details_pb2.ErrorInfo(
             reason="EXACTLY_ONCE_ACKID_FAILURE",
