@@ -146,6 +146,16 @@ def test_two_streams_share_what_there_is() -> None:
     assert [taker.held for taker in takers] == [7, 3]
 
 
+def test_idle_streams_take_turns() -> None:
+    scene = Scene()
+    takers = [Taker(10, 100), Taker(10, 100)]
+    for turn in (0, 1, 0, 1):
+        scene.publish(b"1")
+        scene.subscription.lend(takers, scene.clock())
+        assert [len(taker.outbox) for taker in takers] == [1 - turn, turn]
+        scene.project.acknowledge(NAME, [takers[turn].outbox.pop().ack_id])
+
+
 def test_messages_of_a_key_go_to_one_taker_in_order() -> None:
     scene = Scene(enable_message_ordering=True)
     scene.publish(b"1", b"2", b"3", key="k")

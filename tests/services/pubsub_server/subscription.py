@@ -27,6 +27,8 @@ class Taker:
     """What it was given and has not been sent."""
     held: int = 0
     held_bytes: int = 0
+    served: int = 0
+    """The number of the last delivery that it was given."""
 
     @property
     def has_room(self) -> bool:
@@ -88,7 +90,7 @@ class Subscription:
         heappush(self._ready, _Kept(number, message, len(message.data)))
 
     def lend(self, takers: Sequence[Taker], now: float) -> None:
-        """Give what is ready to whoever has room, the emptiest first."""
+        """Give what is ready to whoever has room: the emptiest first, of these who has waited longest."""
         rooms = [taker for taker in takers if taker.has_room]
         while self._ready and rooms:
             kept = heappop(self._ready)
@@ -96,7 +98,7 @@ class Subscription:
                 self._bury(kept.message, kept.returns)
                 self._settled([kept.number])
                 continue
-            taker: Taker | None = min(rooms, key=lambda room: room.held)
+            taker: Taker | None = min(rooms, key=lambda room: (room.held, room.served))
             key = kept.message.ordering_key if self.config.enable_message_ordering else ""
             if key and (holders := self._keys.get(key)):
                 taker = next(iter(holders.values()))
@@ -186,7 +188,8 @@ class Subscription:
         return bool(policy.dead_letter_topic) and kept.returns >= policy.max_delivery_attempts
 
     def _lend(self, kept: _Kept, taker: Taker, key: str, now: float) -> None:
-        ack_id = f"{self._label}-{next(self._deliveries)}"
+        taker.served = next(self._deliveries)
+        ack_id = f"{self._label}-{taker.served}"
         until = now + taker.lease
         self._loans[ack_id] = _Loan(kept, taker, until, until)
         heappush(self._expiries, (until, ack_id))
