@@ -30,11 +30,11 @@ class TestPubsubBroker(OnMadeQueues):
 
 
 class TestPubsubBrokerWithExactlyOnceDelivery(OnMadeQueues):
-    arguments = ("--exactly-once",)
+    arguments: ClassVar[tuple[str, ...]] = ("--exactly-once",)
 
 
 class TestPubsubBrokerWithOrderingKeys(OnMadeQueues):
-    arguments = ("--ordering",)
+    arguments: ClassVar[tuple[str, ...]] = ("--ordering",)
 
     @pytest.fixture
     def config(self) -> Config:

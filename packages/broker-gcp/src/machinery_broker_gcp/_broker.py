@@ -22,8 +22,8 @@ class PubsubBroker(Broker):
     """Queues in Google Cloud Pub/Sub, shared with Go Machinery's workers and senders.
 
     ``PubsubBroker(project, subscription, publisher=…, subscriber=…)`` takes the application's own clients of google-cloud-pubsub,
-    which stay its own; ``options`` are keys of the ``gcp_pub_sub`` section. `from_url` makes one from a URL. Nothing connects before
-    it is used.
+    which stay its own; ``options`` are keys of the ``gcp_pub_sub`` section. `from_url` makes one from a URL. Nothing connects
+    before it is used.
     """
 
     section: ClassVar[Section | None] = PUBSUB_SECTION

@@ -1,7 +1,7 @@
 """One Pub/Sub: its calls over gRPC with plain protobuf messages, what passes by itself sat out, errors translated.
 
-The stubs are our own, on the channel of Google's clients: these wrap each message in two more objects, and each call in retries of
-up to ten minutes.
+The stubs are our own, on the channel of Google's clients: these wrap each message in two more objects, and each call in retries
+of up to ten minutes.
 """
 
 from __future__ import annotations
@@ -192,7 +192,7 @@ class Client:
         return lost
 
     def stream(self, requests: Iterator[Any], subscription: str) -> Any:
-        """A StreamingPull that sends ``requests``. Raises `Closed`, `ConfigError`; what else goes wrong is raised by reading it."""
+        """A StreamingPull that sends ``requests``. Raises `Closed`, `ConfigError`; all else is raised by reading it."""
         try:
             return self._stub(_STREAMING_PULL)(requests, metadata=_routing(_STREAMING_PULL, subscription))
         except ValueError:

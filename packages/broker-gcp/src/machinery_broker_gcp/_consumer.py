@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from machinery.abc import Consumer, Delivery
 from machinery.errors import BrokerUnavailable, Closed, MachineryError, Unsupported
 from machinery_broker_gcp._client import Client
-from machinery_broker_gcp._errors import DRIVER_ERRORS, code_of, is_away
+from machinery_broker_gcp._errors import DRIVER_ERRORS, is_away
 from machinery_broker_gcp._names import delay_of
 from machinery_broker_gcp._publishing import Publisher, waiting
 from machinery_broker_gcp._resources import check_resources
@@ -32,13 +32,15 @@ _FRESH = 0.25
 _ATTENDED = 0.75
 """Part of a lease within which somebody has to call us; else nobody seems to look after what we hold."""
 _GOODBYE = 0.5
-"""Seconds that closing waits for streams to end."""
+"""Seconds that closing, or handing back, waits for streams to end."""
 
 
 @dataclass(slots=True, eq=False)
 class Loan:
     """The handle of a delivery."""
 
+    stream: Stream
+    """Through which it came; it counts towards what that one may hold."""
     ack_id: str
     message: Any
     since: float
@@ -88,6 +90,8 @@ class PubsubConsumer(Consumer):
         self._error: BaseException | None = None
         self._is_exactly_once = False
         self._is_receiving = False
+        self._is_paused = False
+        """Something was handed back: until the next `receive` nothing is taken, or it would come straight back."""
         self._heard_of_owner = monotonic()
         self._is_stopped = False
         self._is_closed = False
@@ -123,8 +127,9 @@ class PubsubConsumer(Consumer):
                 if self._error is not None:
                     error, self._error = self._error, None
                     raise error
-                self._fit(limit)
+                self._is_paused = False
                 self._drop_expired(monotonic())
+                self._fit(limit)
                 if self._inbox:
                     return [self._inbox.popleft() for _ in range(min(limit, len(self._inbox)))]
                 left = deadline - monotonic()
@@ -151,6 +156,7 @@ class PubsubConsumer(Consumer):
                 delivery.handle.until = now + self._term
         received = [delivery for delivery in taken if delivery.handle.ack_id not in lost]
         with self._news:
+            _note_settled([delivery for delivery in taken if delivery.handle.ack_id in lost])
             for delivery in received:
                 self._loans[delivery.handle.ack_id] = delivery
         return received
@@ -165,22 +171,24 @@ class PubsubConsumer(Consumer):
     # -- streams (with the guard held) --------------------------------------------------------------------------------------
 
     def _fit(self, limit: int) -> None:
-        """Have open streams that may hold what is wanted now."""
-        total = sum(stream.limit for stream in self._streams)
-        wanted = self._limit or max(total, len(self._loans) + limit)
-        if wanted == total:
-            return
-        if wanted < total or len(self._streams) >= _MOST_STREAMS:
-            while self._streams and (total > wanted or len(self._streams) >= _MOST_STREAMS):
+        """Have open streams that may hold what is wanted now.
+
+        What came through streams that are no longer open counts towards that too.
+        """
+        unsettled = len(self._loans) + len(self._inbox)
+        orphans = unsettled - sum(stream.unsettled for stream in self._streams)
+        room = orphans + sum(stream.limit for stream in self._streams)
+        wanted = self._limit or max(room, len(self._loans) + limit)
+        if wanted < room or (wanted > room and len(self._streams) >= _MOST_STREAMS):
+            while self._streams and (room > wanted or len(self._streams) >= _MOST_STREAMS):
                 stream = self._streams.pop()
-                total -= stream.limit
+                room -= stream.limit - stream.unsettled
                 self._halt(stream)
-            surplus = [
-                self._inbox.pop() for _ in range(min(len(self._inbox), len(self._inbox) + len(self._loans) - wanted))
-            ]
-            self._give_back(reversed(surplus))
-        if wanted > total:
-            self._streams.append(self._open(wanted - total))
+            surplus = max(0, min(len(self._inbox), unsettled - wanted))
+            room -= surplus
+            self._give_back([self._inbox.pop() for _ in range(surplus)][::-1])
+        if wanted > room:
+            self._streams.append(self._open(wanted - room))
 
     def _open(self, limit: int) -> Stream:
         return Stream(
@@ -201,23 +209,30 @@ class PubsubConsumer(Consumer):
         while self._streams:
             self._halt(self._streams.pop())
 
-    def _give_back(self, deliveries: Any) -> None:
-        if ids := [delivery.handle.ack_id for delivery in deliveries]:
-            self._client.give_back_soon(self._subscription, ids)
+    def _give_back(self, deliveries: Sequence[Delivery]) -> None:
+        """What was in the inbox."""
+        _note_settled(deliveries)
+        self._client.give_back_soon(self._subscription, _ids(deliveries))
+
+    def _empty_inbox(self) -> list[Delivery]:
+        emptied = list(self._inbox)
+        self._inbox.clear()
+        return emptied
 
     def _drop_expired(self, now: float) -> None:
         """What nobody has looked at in time comes again."""
         while self._inbox and self._inbox[0].handle.until <= now:
-            self._inbox.popleft()
+            _note_settled([self._inbox.popleft()])
 
     # -- called by the streams' threads -------------------------------------------------------------------------------------
 
-    def _on_arrival(self, _: Stream, received: Sequence[Any], is_exactly_once: bool) -> None:
+    def _on_arrival(self, stream: Stream, received: Sequence[Any], is_exactly_once: bool) -> None:
         now = monotonic()
-        arrived = [self._to_delivery(each, now) for each in received]
+        arrived = [self._to_delivery(each, now, stream) for each in received]
         with self._news:
             self._is_exactly_once = is_exactly_once
-            if self._is_stopped:
+            stream.unsettled += len(arrived)
+            if self._is_stopped or self._is_paused:
                 self._give_back(arrived)
                 return
             if not self._is_receiving and now - self._heard_of_owner > self._term * _ATTENDED:
@@ -229,14 +244,14 @@ class PubsubConsumer(Consumer):
             self._inbox.extend(arrived)
             self._news.notify_all()
 
-    def _to_delivery(self, received: Any, now: float) -> Delivery:
+    def _to_delivery(self, received: Any, now: float, stream: Stream) -> Delivery:
         return Delivery(
             received.message.data,
             self._queue,
             True if received.delivery_attempt > 1 else None,
             None,
             self._lease,
-            Loan(received.ack_id, received.message, now, now + self._term),
+            Loan(stream, received.ack_id, received.message, now, now + self._term),
         )
 
     def _on_end(self, stream: Stream, error: BaseException | None) -> None:
@@ -265,8 +280,20 @@ class PubsubConsumer(Consumer):
         return self._settle(deliveries, lambda ours: self._client.acknowledge(self._subscription, _ids(ours)))
 
     def nack(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
-        """Give back. Pub/Sub counts it towards the attempts of a dead-letter policy."""
-        return self._settle(deliveries, lambda ours: self._client.modify(self._subscription, _ids(ours), 0))
+        """Give back, with all that nobody has looked at. Pub/Sub counts it towards the attempts of a dead-letter policy."""
+
+        def settle(ours: Sequence[Delivery]) -> set[str]:
+            with self._news:
+                self._is_paused = not self._is_receiving
+                self._halt_all()
+                halting = list(self._halting)
+                unseen = self._empty_inbox()
+                _note_settled(unseen)
+                self._news.notify_all()
+            _await(halting)
+            return self._client.modify(self._subscription, _ids([*ours, *unseen]), 0)
+
+        return self._settle(deliveries, settle)
 
     def postpone(self, deliveries: Sequence[Delivery], delay: timedelta) -> list[Delivery]:
         """Send copies to the queue's topic of delays, then acknowledge the originals."""
@@ -304,6 +331,7 @@ class PubsubConsumer(Consumer):
             for each in lost:
                 if self._loans.get(each.handle.ack_id) is each:
                     del self._loans[each.handle.ack_id]
+                    _note_settled([each])
         return lost
 
     def maintain(self) -> float | None:
@@ -347,6 +375,8 @@ class PubsubConsumer(Consumer):
                 with self._news:
                     self._loans |= {each.handle.ack_id: each for each in ours}
                 raise
+            with self._news:
+                _note_settled(ours)
             lost += [each for each in ours if each.handle.ack_id in gone]
         return lost
 
@@ -375,8 +405,7 @@ class PubsubConsumer(Consumer):
                 return
             self._is_stopped = True
             self._halt_all()
-            self._give_back(self._inbox)
-            self._inbox.clear()
+            self._give_back(self._empty_inbox())
             self._news.notify_all()
         self._delays.stop()
 
@@ -387,13 +416,10 @@ class PubsubConsumer(Consumer):
             if self._is_closed:
                 return
             self._is_closed = True
-            streams = [*self._halting]
+            streams = list(self._halting)
             held, self._loans = list(self._loans.values()), {}
         self._delays.close()
-        deadline = monotonic() + _GOODBYE
-        for stream in streams:
-            if not stream.wait(max(0.0, deadline - monotonic())):
-                stream.cut()
+        _await(streams)
         try:
             if held:
                 self._client.modify(self._subscription, _ids(held), 0, patient=False)
@@ -405,6 +431,20 @@ class PubsubConsumer(Consumer):
         self._client.check_open()
         if self._is_closed:
             raise Closed(f"the consumer {self._name} of {self._queue} was closed")
+
+
+def _await(streams: Sequence[Stream]) -> None:
+    """Wait until they have ended, and end those that have not."""
+    deadline = monotonic() + _GOODBYE
+    for stream in streams:
+        if not stream.wait(max(0.0, deadline - monotonic())):
+            stream.cut()
+
+
+def _note_settled(deliveries: Sequence[Delivery]) -> None:
+    """Their streams may hold others instead. To be called with the guard held."""
+    for delivery in deliveries:
+        delivery.handle.stream.unsettled -= 1
 
 
 def _ids(deliveries: Sequence[Delivery]) -> list[str]:

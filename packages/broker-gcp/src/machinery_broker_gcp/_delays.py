@@ -1,9 +1,9 @@
 """What waits for its time, in a queue's topic of delays, watched by the keepers of its workers.
 
-Pub/Sub delivers at once and knows no delay, but what was delivered and is not settled comes again when its acknowledgement deadline
-is over, and that can be set to up to ten minutes. So a keeper that gets what has longer to wait sends it away for most of that time;
-what is due within `HELD` it holds, and publishes to the queue itself when the time has come. Nobody holds more than what is due soon,
-and what somebody held who died comes again `LEASE` later. See docs/adr/0014.
+Pub/Sub delivers at once and knows no delay, but what was delivered and is not settled comes again when its acknowledgement
+deadline is over, and that can be set to up to ten minutes. So a keeper that gets what has longer to wait sends it away for most
+of that time; what is due within `HELD` it holds, and publishes to the queue itself when the time has come. Nobody holds more than
+what is due soon, and what somebody held who died comes again `LEASE` later. See docs/adr/0014.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import threading
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 from itertools import count
 from time import monotonic, time
 from typing import Any
 
 from machinery.errors import BrokerUnavailable, Closed, MachineryError
 from machinery_broker_gcp._client import Client
-from machinery_broker_gcp._errors import DRIVER_ERRORS, is_away
+from machinery_broker_gcp._errors import is_away
 from machinery_broker_gcp._names import ETA, delay_of
 from machinery_broker_gcp._publishing import MESSAGES_AT_ONCE, Publisher, due
 from machinery_broker_gcp._stream import UNLIMITED, Stream
@@ -35,7 +35,7 @@ _MARGIN = 5.0
 MOST_HELD = 20_000
 """Messages held at most; beyond them even what is due soon is sent away once more."""
 RENEWED_AFTER = timedelta(days=1)
-"""What was published so long ago is published again: Pub/Sub drops what is older than a subscription's retention, by default 7 days."""
+"""What was published so long ago is published again: Pub/Sub drops what is older than the subscription's retention (7 days)."""
 LONGEST_PAUSE = 0.5
 """Seconds between two looks at what is held."""
 _LASTING = 5.0
@@ -59,7 +59,7 @@ class Delays:
         self._stream: Stream | None = None
         self._error: BaseException | None = None
         self._held: list[tuple[float, int, float, Any]] = []
-        """A heap: when it is due (Unix seconds), a number to tell equal ones apart, when it is ours no more (monotonic), what it is."""
+        """A heap: when it is due (Unix seconds), a number to tell equals, when it is ours no more (monotonic), itself."""
         self._old: list[Any] = []
         """What is to be published again, as it was."""
         self._numbers = count()
@@ -67,7 +67,7 @@ class Delays:
         self._is_stopped = False
 
     def run(self) -> float:
-        """Publish what is due. Returns in how many seconds to call again. Raises what publishing raises; then nothing was lost."""
+        """Publish what is due. Returns in how many seconds to call again. Raises what publishing raises; nothing is lost then."""
         with self._guard:
             self._last_run = monotonic()
             if self._error is not None:
@@ -137,9 +137,7 @@ class Delays:
                     if 0 < each.message.publish_time.seconds < oldest:
                         self._old.append(each)
                     else:
-                        away[next(hop for hop in (*HOPS, HOPS[-1]) if hop <= rest - _MARGIN or hop == HOPS[-1])].append(
-                            each.ack_id
-                        )
+                        away[_hop(rest)].append(each.ack_id)
                 elif len(self._held) < MOST_HELD:
                     heappush(self._held, (eta, next(self._numbers), came + LEASE - 1, each))
                 else:
@@ -195,10 +193,15 @@ class Delays:
             stream.cut()
 
 
+def _hop(rest: float) -> int:
+    """For how many seconds to send away what is due in ``rest``."""
+    return next((hop for hop in HOPS if hop <= rest - _MARGIN), HOPS[-1])
+
+
 def _eta_of(message: Any) -> float:
     """When it is due, in Unix seconds; at once where it does not say."""
     try:
-        eta = datetime.fromisoformat(message.attributes[ETA] if ETA in message.attributes else "")
+        eta = datetime.fromisoformat(message.attributes.get(ETA, ""))
     except ValueError:
         return 0.0
     return (eta if eta.tzinfo is not None else eta.replace(tzinfo=UTC)).timestamp()

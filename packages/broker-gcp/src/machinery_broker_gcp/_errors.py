@@ -13,8 +13,8 @@ ALREADY_EXISTS                                                `AlreadyThere`, fo
 FAILED_PRECONDITION, INVALID_ARGUMENT, and all others         `Refused`, with Pub/Sub's own words
 ============================================================  =========================================================
 
-What an exactly-once subscription says of single acknowledgements is read by `ack_failures`. The texts keep gRPC's, so what is raised
-is raised ``from None``. None of them holds a credential.
+What an exactly-once subscription says of single acknowledgements is read by `ack_failures`. The texts keep gRPC's, so what is
+raised is raised ``from None``. None of them holds a credential.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any
 import grpc
 from google.auth import exceptions as auth
 from google.rpc.error_details_pb2 import ErrorInfo
-from grpc_status import rpc_status
+from grpc_status import rpc_status  # type: ignore[import-untyped] # it has no types
 
 from machinery.errors import BrokerUnavailable, ConfigError, MachineryError, Unsupported
 
@@ -109,7 +109,9 @@ def is_permanent(failure: str) -> bool:
     return failure.startswith(_PERMANENT)
 
 
-def translate(error: BaseException, address: str, url: str, what: str = "") -> MachineryError:
+def translate(  # noqa: PLR0911 - one line of the table each
+    error: BaseException, address: str, url: str, what: str = ""
+) -> MachineryError:
     """What to raise instead. ``what``: the full name of the topic or subscription that was asked for."""
     code, text = code_of(error), _details(error)
     if isinstance(error, auth.GoogleAuthError) or _BAD_CREDENTIALS.search(text):
@@ -137,18 +139,17 @@ def translate(error: BaseException, address: str, url: str, what: str = "") -> M
 def missing(what: str, url: str) -> str:
     """What to say of a topic or subscription that is not there."""
     kind, name = _named(what)
-    queue = re.sub(r"-(delay|dead)$", "", name)
+    queue = re.sub(r"-(delay|dead)$", "", name) or "NAME"
     return (
-        f"there is no {kind}{name or what!r} in Pub/Sub ({what}); make what a queue needs with `machinery gcp create-resources {url}`, "
-        f"for a queue that is not the default one with --queue {queue or 'NAME'} after it"
+        f"there is no {kind} {name!r} in Pub/Sub ({what}); make what a queue needs with `machinery gcp create-resources {url}`, "
+        f"and for a queue that is not the default one with `--queue {queue}` besides"
     )
 
 
 def _named(what: str) -> tuple[str, str]:
+    """Kind and short name of ``projects/p/topics/t``."""
     parts = what.split("/")
-    if len(parts) == 4:  # noqa: PLR2004 - projects/p/topics/t
-        return parts[2].removesuffix("s") + " ", parts[3]
-    return "", ""
+    return (parts[2].removesuffix("s"), parts[3]) if len(parts) == 4 else ("topic or subscription", what)  # noqa: PLR2004 - as above
 
 
 def _at(what: str) -> str:

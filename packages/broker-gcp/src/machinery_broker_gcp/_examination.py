@@ -1,4 +1,4 @@
-"""What ``machinery doctor`` has to say about a Pub/Sub project: what is missing, and what loses, repeats or buries tasks in silence."""
+"""What `machinery doctor` finds in a Pub/Sub project: what is missing, and what loses, repeats or buries tasks in silence."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ def _of_any(client: Client, topic: str, name: str, found: Any) -> Iterator[Findi
         days = found.expiration_policy.ttl.seconds / 86400
         yield Finding(
             "warning",
-            f"the subscription {name!r} is deleted with all that waits in it when nobody has read it for {days:g} days; have it never "
-            "expire: `gcloud pubsub subscriptions update … --expiration-period=never`",
+            f"the subscription {name!r} is deleted with all that waits in it when nobody has read it for {days:g} days; have it "
+            "never expire: `gcloud pubsub subscriptions update … --expiration-period=never`",
         )
 
 
@@ -81,21 +81,21 @@ def _of_main(client: Client, queue: str, name: str, found: Any) -> Iterator[Find
     if not policy.dead_letter_topic:
         yield Finding(
             "warning",
-            f"the subscription {name!r} has no dead-letter policy: Pub/Sub then does not say how often it has delivered something, and a "
-            "task that kills its worker at once may come again for ever",
+            f"the subscription {name!r} has no dead-letter policy: Pub/Sub then does not say how often something was delivered, "
+            "and a task that kills its worker at once may come again for ever",
         )
     else:
         if policy.max_delivery_attempts < _FEW_ATTEMPTS:
             yield Finding(
                 "warning",
-                f"the subscription {name!r} gives up after {policy.max_delivery_attempts} deliveries, and what workers hand back when "
-                "they stop counts as one; set max_delivery_attempts to 100 (crashes are counted by the workers)",
+                f"the subscription {name!r} gives up after {policy.max_delivery_attempts} deliveries, and what workers hand back "
+                "when they stop counts as one; set max_delivery_attempts to 100 (crashes are counted by the workers)",
             )
         if options.dead_letters and policy.dead_letter_topic != client.names.topic(dead_of(queue)):
             yield Finding(
                 "warning",
-                f"what the subscription {name!r} gives up goes to {policy.dead_letter_topic!r}, which `machinery dead` does not read; "
-                f"it reads {dead_of(queue)!r}",
+                f"what the subscription {name!r} gives up goes to {policy.dead_letter_topic!r}, which `machinery dead` does not "
+                f"read; it reads {dead_of(queue)!r}",
             )
     if found.HasField("retry_policy"):
         wait = found.retry_policy.minimum_backoff.seconds
@@ -119,8 +119,8 @@ def _of_delay(name: str, found: Any) -> Iterator[Finding]:
     if found.dead_letter_policy.dead_letter_topic:
         yield Finding(
             "error",
-            f"the subscription {name!r} has a dead-letter policy: what waits comes back every ten minutes, and would be given up; take it "
-            "off: `gcloud pubsub subscriptions update … --clear-dead-letter-policy`",
+            f"the subscription {name!r} has a dead-letter policy: what waits comes back every ten minutes, and is given up then; "
+            "take it off: `gcloud pubsub subscriptions update … --clear-dead-letter-policy`",
         )
     if found.HasField("retry_policy"):
         yield Finding("warning", f"the subscription {name!r} has a retry policy: what waits comes late by it")

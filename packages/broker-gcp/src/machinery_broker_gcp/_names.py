@@ -1,7 +1,7 @@
 """What stands for what in a Pub/Sub project: the topics and subscriptions of a queue, and the attributes of our messages.
 
-Queue *q* is the topic *q*, as in Go (protocol §5.2). What waits for its time lies in *q*-delay, what was given up in *q*-dead: each
-a topic with one subscription of the same name.
+Queue *q* is the topic *q*, as in Go (protocol §5.2). What waits for its time lies in *q*-delay, what was given up in *q*-dead:
+each a topic with one subscription of the same name.
 """
 
 from __future__ import annotations

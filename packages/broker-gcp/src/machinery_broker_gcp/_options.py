@@ -1,7 +1,8 @@
 """How Pub/Sub is configured: the ``gcp_pub_sub`` section, and the URL.
 
 Go sets in code what there is to set (protocol §9); the names of the keys are ours. Any key may also stand in a URL's query
-(``?ack_deadline=30``), where it wins over the section. Credentials stand in neither: they are found where Google's own tools look.
+(``?ack_deadline=30``), where it wins over the section. Credentials stand in neither: they are found where Google's own tools
+look.
 """
 
 from __future__ import annotations

@@ -84,9 +84,11 @@ def _to_content(message: Message, now: datetime) -> tuple[str, Any]:
     queue = check_queue(message.queue)
     if len(message.body) > LARGEST_MESSAGE:
         raise MessageTooLarge(
-            f"a message of {len(message.body)} bytes is too large: Pub/Sub takes {LARGEST_MESSAGE}; keep what is large elsewhere and "
-            "send where it is"
+            f"a message of {len(message.body)} bytes is too large: Pub/Sub takes {LARGEST_MESSAGE}; keep what is large elsewhere "
+            "and send where it is"
         )
+    if not message.body:
+        raise Unsupported("a message without a body says nothing, and Pub/Sub takes none")
     key = message.ordering_key
     if len(key.encode()) > LONGEST_KEY:
         raise Unsupported(f"an ordering key of {len(key.encode())} bytes is too long: Pub/Sub takes {LONGEST_KEY}")

@@ -40,6 +40,8 @@ class Stream:
     ) -> None:
         """``subscription``: its full name. ``deadline``: seconds that what is pushed stays ours. ``name``: of the consumer."""
         self.limit = limit
+        self.unsettled = 0
+        """For the consumer: how many of what came through it are not settled."""
         self.has_delivered = False
         self.opened_at = monotonic()
         self._first = StreamingPull(
