@@ -252,6 +252,7 @@ class PubsubConsumer(Consumer):
             None,
             self._lease,
             Loan(stream, received.ack_id, received.message, now, now + self._term),
+            received.message.message_id,
         )
 
     def _on_end(self, stream: Stream, error: BaseException | None) -> None:
