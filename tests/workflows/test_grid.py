@@ -12,6 +12,7 @@ import pytest
 from machinery import Server
 from machinery.abc import Config
 from machinery.testing import WorkflowContract
+from machinery.testing._workflow._suite import special_queue
 
 Fixture = Callable[[str], Any]
 """The value of a fixture, which is made when it is asked for: nobody starts a service that another pair needs."""
@@ -21,9 +22,14 @@ def on_redis(fixture: Fixture) -> str:
     return f"{fixture('redis_database')}?lease=2"
 
 
+def on_pubsub(fixture: Fixture) -> str:
+    return f"gcppubsub://tests/grid-{uuid4().hex}?ack_deadline=2&emulator_host={fixture('pubsub_host')}"
+
+
 BROKERS: Mapping[str, Callable[[Fixture], str]] = {
     "redis": on_redis,
     "rabbitmq": lambda fixture: str(fixture("amqp_url")),
+    "pubsub": on_pubsub,
 }
 BACKENDS: Mapping[str, Callable[[Fixture], str]] = {
     "redis": lambda fixture: str(fixture("redis_database")),
@@ -50,4 +56,7 @@ class TestEveryPair(WorkflowContract):
             sections=sections,
         )
         with Server.from_config(config) as server:
+            if make := server.broker.commands.get("create-resources"):
+                own_queue, special = config.default_queue, special_queue(server)
+                make([config.broker, "--default-queue", own_queue, "--queue", own_queue, "--queue", special])
             yield server

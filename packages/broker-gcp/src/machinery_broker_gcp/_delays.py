@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from heapq import heappop, heappush
 from itertools import count
 from time import monotonic, time
-from typing import Any
+from typing import Any, NamedTuple
 
 from machinery.errors import BrokerUnavailable, Closed, MachineryError
 from machinery_broker_gcp._client import Client
@@ -36,12 +36,28 @@ MOST_HELD = 20_000
 """Messages held at most; beyond them even what is due soon is sent away once more."""
 RENEWED_AFTER = timedelta(days=1)
 """What was published so long ago is published again: Pub/Sub drops what is older than the subscription's retention (7 days)."""
-LONGEST_PAUSE = 0.5
-"""Seconds between two looks at what is held."""
+PAUSE = 1.0
+"""Seconds after which a keeper is to look whether all is well."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+"""Seconds before sending on again what could not be sent on; each time twice as long."""
+_LONGEST_WAIT = 60.0
+"""Seconds after which the clock is looked at again, should somebody have set it."""
 _LASTING = 5.0
 """Seconds after which a stream that ends counts as one that had been well."""
 _GOODBYE = 0.5
 """Seconds that closing waits for the stream to end."""
+
+
+class _Entry(NamedTuple):
+    """One message that is held until it is due."""
+
+    eta: float
+    """When it is due, in Unix seconds."""
+    number: int
+    """To tell apart those of one instant."""
+    until: float
+    """When it is ours no more, monotonic."""
+    received: Any
 
 
 class Delays:
@@ -54,12 +70,13 @@ class Delays:
         self._name = name
         self._topic = delay_of(queue)
         self._subscription = client.names.subscription(self._topic)
-        self._guard = threading.Lock()
+        self._news = threading.Condition()
         """Guards all that follows."""
         self._stream: Stream | None = None
+        self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
-        self._held: list[tuple[float, int, float, Any]] = []
-        """A heap: when it is due (Unix seconds), a number to tell equals, when it is ours no more (monotonic), itself."""
+        self._held: list[_Entry] = []
+        """A heap."""
         self._old: list[Any] = []
         """What is to be published again, as it was."""
         self._numbers = count()
@@ -67,40 +84,69 @@ class Delays:
         self._is_stopped = False
 
     def run(self) -> float:
-        """Publish what is due. Returns in how many seconds to call again. Raises what publishing raises; nothing is lost then."""
-        with self._guard:
+        """See that what waits is watched. Returns in how many seconds to call again. Raises what has gone wrong since."""
+        with self._news:
             self._last_run = monotonic()
             if self._error is not None:
                 error, self._error = self._error, None
                 raise error
             if self._stream is None and not self._is_stopped:
                 self._stream = self._open()
-            old, self._old = self._old, []
-        self._renew(old)
-        while ready := self._take_due():
-            self._send(ready)
-        with self._guard:
-            return min(LONGEST_PAUSE, max(0.0, self._held[0][0] - time())) if self._held else LONGEST_PAUSE
+            if self._thread is None and not self._is_stopped:
+                self._thread = threading.Thread(
+                    target=self._forward, name=f"machinery-delays-{self._name}", daemon=True
+                )
+                self._thread.start()
+        return PAUSE
 
-    def _take_due(self) -> list[tuple[float, int, float, Any]]:
-        ready: list[tuple[float, int, float, Any]] = []
+    # -- the thread that sends on -------------------------------------------------------------------------------------------
+
+    def _forward(self) -> None:
+        pause = FIRST_PAUSE
+        while True:
+            with self._news:
+                while not self._is_stopped and not self._old and (wait := self._wait()) > 0:
+                    self._news.wait(min(wait, _LONGEST_WAIT))
+                if self._is_stopped:
+                    return
+                old, self._old = self._old, []
+                ready = self._take_due()
+            try:
+                self._renew(old)
+                self._send(ready)
+                pause = FIRST_PAUSE
+            except Closed:
+                return
+            except MachineryError as error:
+                with self._news:
+                    self._error = error
+                    self._news.wait_for(lambda: self._is_stopped, pause)
+                pause = min(LONGEST_PAUSE, 2 * pause)
+
+    def _wait(self) -> float:
+        """Seconds until the next one is due."""
+        return self._held[0].eta - time() if self._held else float("inf")
+
+    def _take_due(self) -> list[_Entry]:
+        ready: list[_Entry] = []
         now, ours = time(), monotonic()
-        with self._guard:
-            while self._held and self._held[0][0] <= now and len(ready) < MESSAGES_AT_ONCE:
-                entry = heappop(self._held)
-                if entry[2] > ours:  # else it comes again
-                    ready.append(entry)
+        while self._held and self._held[0].eta <= now and len(ready) < MESSAGES_AT_ONCE:
+            entry = heappop(self._held)
+            if entry.until > ours:  # else it comes again
+                ready.append(entry)
         return ready
 
-    def _send(self, ready: Sequence[tuple[float, int, float, Any]]) -> None:
+    def _send(self, ready: Sequence[_Entry]) -> None:
+        if not ready:
+            return
         try:
-            self._publisher.put(self._queue, [due(received.message) for _, _, _, received in ready])
+            self._publisher.put(self._queue, [due(entry.received.message) for entry in ready])
         except BaseException:
-            with self._guard:
+            with self._news:
                 for entry in ready:
                     heappush(self._held, entry)
             raise
-        self._client.acknowledge(self._subscription, [received.ack_id for _, _, _, received in ready])
+        self._client.acknowledge(self._subscription, [entry.received.ack_id for entry in ready])
 
     def _renew(self, old: Sequence[Any]) -> None:
         for begin in range(0, len(old), MESSAGES_AT_ONCE):
@@ -126,7 +172,7 @@ class Delays:
         now, came = time(), monotonic()
         away: dict[int, list[str]] = defaultdict(list)
         oldest = now - RENEWED_AFTER.total_seconds()
-        with self._guard:
+        with self._news:
             is_over = self._is_stopped or came - self._last_run > LEASE / 2
             if is_over:
                 self._stream = None
@@ -139,9 +185,10 @@ class Delays:
                     else:
                         away[_hop(rest)].append(each.ack_id)
                 elif len(self._held) < MOST_HELD:
-                    heappush(self._held, (eta, next(self._numbers), came + LEASE - 1, each))
+                    heappush(self._held, _Entry(eta, next(self._numbers), came + LEASE - 1, each))
                 else:
                     away[max(1, min(HOPS[-1], int(rest)))].append(each.ack_id)
+            self._news.notify_all()
         if is_over:  # stopped, or nobody calls `run` any more
             stream.halt()
             self._client.give_back_soon(self._subscription, [each.ack_id for each in received])
@@ -153,7 +200,7 @@ class Delays:
                 return
 
     def _on_end(self, stream: Stream, error: BaseException | None) -> None:
-        with self._guard:
+        with self._news:
             if self._stream is not stream:
                 return
             self._stream = None
@@ -174,13 +221,14 @@ class Delays:
 
     def stop(self) -> None:
         """Take no more, and give back what is held, for others to see to."""
-        with self._guard:
+        with self._news:
             if self._is_stopped:
                 return
             self._is_stopped = True
-            held = [each for _, _, _, each in self._held] + self._old
+            held = [entry.received for entry in self._held] + self._old
             self._held, self._old = [], []
             stream = self._stream
+            self._news.notify_all()
         if stream is not None:
             stream.halt()
         self._client.give_back_soon(self._subscription, [each.ack_id for each in held])
