@@ -159,9 +159,10 @@ class Client:
             part = ack_ids[begin : begin + ACK_IDS_AT_ONCE]
             request = ModifyAckDeadline(subscription=subscription, ack_ids=part, ack_deadline_seconds=0)
             try:
-                self._stub(MODIFY).future(
+                call = self._stub(MODIFY).future(
                     request, timeout=self.service.answer_timeout, metadata=_routing(MODIFY, subscription)
                 )
+                call.add_done_callback(_forget)  # which keeps it: one that nobody holds is cancelled
             except (*DRIVER_ERRORS, ValueError, MachineryError):
                 return
 
@@ -255,6 +256,10 @@ class _AcksFailed(MachineryError):
     def __init__(self, failures: Any) -> None:
         super().__init__("acknowledgements failed")
         self.failures = failures
+
+
+def _forget(_: Any) -> None:
+    """Nobody wants to know how it ended."""
 
 
 def _routing(method: _Method, name: str) -> tuple[tuple[str, str], ...]:
