@@ -44,6 +44,9 @@ ACK_IDS_AT_ONCE = 1000
 _ATTEMPTS = 3
 """How often acknowledgements that fail for the moment are tried in one go."""
 
+_GOODBYE, _BETWEEN_LOOKS = 0.5, 0.005
+"""Seconds that closing waits for calls that are under way, and between two looks at them: gRPC has no way to wait for several."""
+
 _CHANNEL_OPTIONS = (
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
@@ -110,6 +113,8 @@ class Client:
         }
         self._own: Any = None
         self._stubs: dict[str, Any] = {}
+        self._under_way: set[Any] = set()
+        """Calls whose answers nobody waits for."""
         self._opening = threading.Lock()
         self._closed = False
 
@@ -162,7 +167,8 @@ class Client:
                 call = self._stub(MODIFY).future(
                     request, timeout=self.service.answer_timeout, metadata=_routing(MODIFY, subscription)
                 )
-                call.add_done_callback(_forget)  # which keeps it: one that nobody holds is cancelled
+                self._under_way.add(call)  # one that nobody holds is cancelled
+                call.add_done_callback(self._under_way.discard)
             except (*DRIVER_ERRORS, ValueError, MachineryError):
                 return
 
@@ -243,6 +249,9 @@ class Client:
 
     def close(self) -> None:
         """Let go of the connection; the application's own clients are left to it."""
+        deadline = monotonic() + _GOODBYE
+        while self._under_way and monotonic() < deadline:
+            sleep(_BETWEEN_LOOKS)
         with self._opening:
             self._closed = True
             own, self._own = self._own, None
@@ -256,10 +265,6 @@ class _AcksFailed(MachineryError):
     def __init__(self, failures: Any) -> None:
         super().__init__("acknowledgements failed")
         self.failures = failures
-
-
-def _forget(_: Any) -> None:
-    """Nobody wants to know how it ended."""
 
 
 def _routing(method: _Method, name: str) -> tuple[tuple[str, str], ...]:

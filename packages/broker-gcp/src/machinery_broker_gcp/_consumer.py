@@ -184,9 +184,7 @@ class PubsubConsumer(Consumer):
                 stream = self._streams.pop()
                 room -= stream.limit - stream.unsettled
                 self._halt(stream)
-            surplus = max(0, min(len(self._inbox), unsettled - wanted))
-            room -= surplus
-            self._give_back([self._inbox.pop() for _ in range(surplus)][::-1])
+            room -= self._give_back_beyond(wanted)
         if wanted > room:
             self._streams.append(self._open(wanted - room))
 
@@ -213,6 +211,12 @@ class PubsubConsumer(Consumer):
         """What was in the inbox."""
         _note_settled(deliveries)
         self._client.give_back_soon(self._subscription, _ids(deliveries))
+
+    def _give_back_beyond(self, limit: int) -> int:
+        """Of the inbox, so that no more than ``limit`` is unsettled, if that will do; how many went back."""
+        surplus = max(0, min(len(self._inbox), len(self._inbox) + len(self._loans) - limit))
+        self._give_back([self._inbox.pop() for _ in range(surplus)][::-1])
+        return surplus
 
     def _empty_inbox(self) -> list[Delivery]:
         emptied = list(self._inbox)
@@ -242,6 +246,8 @@ class PubsubConsumer(Consumer):
                 return
             self._drop_expired(now)
             self._inbox.extend(arrived)
+            if stream not in self._streams and self._limit is not None:
+                self._give_back_beyond(self._limit)
             self._news.notify_all()
 
     def _to_delivery(self, received: Any, now: float, stream: Stream) -> Delivery:
