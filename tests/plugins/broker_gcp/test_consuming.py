@@ -31,7 +31,12 @@ def publish(broker: PubsubBroker, queue: str, *bodies: str) -> None:
 
 def receive(consumer: Consumer, count: int) -> list[Delivery]:
     received: list[Delivery] = []
-    eventually(lambda: received.extend(consumer.receive(count - len(received), 0.5)) or len(received) == count)
+
+    def look() -> bool:
+        received.extend(consumer.receive(count - len(received), 0.5))
+        return len(received) == count
+
+    eventually(look)
     return received
 
 

@@ -152,7 +152,7 @@ def test_refused_credentials_are_no_outage() -> None:
     assert "gcloud auth" in str(error)
 
 
-class Ended(grpc.RpcError):
+class Ended(grpc.RpcError):  # type: ignore[misc] # gRPC has no types
     """A call that ended so."""
 
     def __init__(self, code: grpc.StatusCode, details: str) -> None:
