@@ -9,7 +9,7 @@ MACHINERY_DOCKER_STARTER ?= $(wildcard $(CURDIR)/../shared/docker/up)
 export MACHINERY_PYTHON_INSTALLER MACHINERY_DOCKER_STARTER
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-docker ci check format bench bench-stores dist clean
+.PHONY: help demo test test-all test-docker ci check format bench bench-stores bench-pubsub dist clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,10 @@ bench: ## measure speed beside the peers (ARGS=--quick for a minute instead of a
 bench-stores: ## measure the result backends beside each other (ARGS='--rounds 1 redis mongodb')
 	@scripts/services
 	@scripts/in-env bench python -m benchmarks.stores $(ARGS)
+
+bench-pubsub: ## measure Pub/Sub beside a bare loop and Google's own client (ARGS='--rounds 1 --tasks 2000')
+	@scripts/services
+	@scripts/in-env bench python -m benchmarks.pubsub $(ARGS)
 
 dist: ## build wheels and sdists into dist/, and try the wheels in an empty environment
 	@scripts/dist

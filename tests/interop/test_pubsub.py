@@ -1,7 +1,7 @@
 """Go Machinery and this project on one Pub/Sub, with results in Redis.
 
-Neither side can list what waits, so what was sent is read by a subscription of the test's own. What Python is to send later waits in
-a topic that Go does not know, and goes on when a Python worker of the queue is there: where Go is to run it, one is.
+Neither side can list what waits, so what was sent is read by a subscription of the test's own. What Python is to send later waits
+in a topic that Go does not know, and goes on when a Python worker of the queue is there: where Go is to run it, one is.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import pytest
 from machinery import Arg, Signature, chord
 from machinery.errors import Unsupported
 from machinery.wire import decode_signature
+from tests.interop.application import Application
 from tests.interop.eventually import eventually
 from tests.interop.gomachinery import GoWorker, wire
 from tests.interop.matrix import (
-    TEXT,
     WAIT,
     BothOnOneQueue,
     EachReadsTheOther,
@@ -35,9 +35,13 @@ from tests.interop.matrix_workflows import (
     WorkflowsOfBothOnOneQueue,
 )
 from tests.interop.pubsub_sides import PubsubSides, both_sides
+from tests.interop.wire_types import EXAMPLES, TEXT, Example
 from tests.services.pubsub import VARIABLE
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(60, func_only=True)]
+
+some_types = pytest.mark.parametrize("example", EXAMPLES[::6], ids=str)
+"""A broker carries bodies whole: what is in them is the same as over Redis and RabbitMQ, where each type is seen."""
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +65,12 @@ def fresh_sides(go_program: Path, emulator_host: str, redis_url: str) -> Iterato
 
 
 class TestPythonSendsAndGoRuns(PythonSendsAndGoRuns):
+    @some_types
+    def test_a_value_of_every_type_goes_there_and_back(
+        self, sides: Sides, go_worker: GoWorker, example: Example
+    ) -> None:
+        super().test_a_value_of_every_type_goes_there_and_back(sides, go_worker, example)
+
     def test_a_delayed_task_does_not_run_before_its_eta(self, sides: Sides, go_worker: GoWorker) -> None:
         assert isinstance(sides, PubsubSides)
         eta = datetime.now(UTC) + timedelta(seconds=1.2)
@@ -74,7 +84,11 @@ class TestPythonSendsAndGoRuns(PythonSendsAndGoRuns):
 
 
 class TestGoSendsAndPythonRuns(GoSendsAndPythonRuns):
-    pass
+    @some_types
+    def test_a_value_of_every_type_goes_there_and_back(
+        self, sides: Sides, python_worker: Application, example: Example
+    ) -> None:
+        super().test_a_value_of_every_type_goes_there_and_back(sides, python_worker, example)
 
 
 class TestEachReadsTheOther(EachReadsTheOther):
