@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _MOST_STREAMS = 6
 """Of one consumer; instead of one more, one takes the place of all."""
+_LITTLE, _FOR_A_WHILE = 0.25, 0.25
+"""Part of what is wanted for which no stream is opened, until it has been missing for so many seconds."""
 _LASTING = 5.0
 """Seconds after which a stream that ends counts as one that had been well: Pub/Sub ends each now and then."""
 _FRESH = 0.25
@@ -89,6 +91,8 @@ class PubsubConsumer(Consumer):
         self._limit: int | None = None
         self._error: BaseException | None = None
         self._is_exactly_once = False
+        self._short_since = 0.0
+        """Since when streams may hold a little less than is wanted; 0: they do not."""
         self._is_receiving = False
         self._is_paused = False
         """Something was handed back: until the next `receive` nothing is taken, or it would come straight back."""
@@ -135,7 +139,7 @@ class PubsubConsumer(Consumer):
                 left = deadline - monotonic()
                 if left <= 0:
                     return []
-                self._news.wait(left)
+                self._news.wait(min(left, _FOR_A_WHILE) if self._short_since else left)
 
     def _lend(self, taken: list[Delivery]) -> list[Delivery]:
         """Give these out: those that have lain for a while, or that Pub/Sub has to confirm, once they are renewed."""
@@ -179,6 +183,10 @@ class PubsubConsumer(Consumer):
         orphans = unsettled - sum(stream.unsettled for stream in self._streams)
         room = orphans + sum(stream.limit for stream in self._streams)
         wanted = self._limit or max(room, len(self._loans) + limit)
+        if wanted <= room:
+            self._short_since = 0.0
+        elif not self._is_worth_a_stream(wanted - room, wanted):
+            return
         if wanted < room or (wanted > room and len(self._streams) >= _MOST_STREAMS):
             while self._streams and (room > wanted or len(self._streams) >= _MOST_STREAMS):
                 stream = self._streams.pop()
@@ -187,6 +195,15 @@ class PubsubConsumer(Consumer):
             room -= self._give_back_beyond(wanted)
         if wanted > room:
             self._streams.append(self._open(wanted - room))
+
+    def _is_worth_a_stream(self, missing: int, wanted: int) -> bool:
+        """A little is not, at once: what came through streams that have ended is settled little by little."""
+        now = monotonic()
+        self._short_since = self._short_since or now
+        if self._limit is not None and missing < wanted * _LITTLE and now - self._short_since < _FOR_A_WHILE:
+            return False
+        self._short_since = 0.0
+        return True
 
     def _open(self, limit: int) -> Stream:
         return Stream(
