@@ -8,6 +8,7 @@ from io import StringIO
 from typing import Any
 from uuid import uuid4
 
+import grpc
 import pytest
 
 from machinery.abc import Config
@@ -65,3 +66,17 @@ def raw(pubsub_host: str) -> Iterator[Stubs]:
     stubs = Stubs(pubsub_host)
     yield stubs
     stubs.close()
+
+
+class Ended(grpc.RpcError):  # type: ignore[misc] # gRPC has no types
+    """A call that ended so."""
+
+    def __init__(self, code: grpc.StatusCode, details: str) -> None:
+        self._code = code
+        self._details = details
+
+    def code(self) -> grpc.StatusCode:
+        return self._code
+
+    def details(self) -> str:
+        return self._details

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+import grpc
 import pytest
 from google.protobuf import duration_pb2
 from google.pubsub_v1 import types
 
-from machinery.abc import Config
+from machinery.abc import Config, Message
 from machinery.errors import BrokerUnavailable, ConfigError
 from machinery_broker_gcp import PubsubBroker
 from machinery_broker_gcp._examination import _of_any
-from tests.plugins.broker_gcp.conftest import PROJECT, MakeQueue, config_with
+from tests.plugins.broker_gcp.conftest import PROJECT, Ended, MakeQueue, config_with
 from tests.services.processes import free_port
 from tests.services.pubsub import Stubs
 
@@ -143,6 +145,36 @@ def test_a_subscription_without_a_dead_letter_policy_cannot_count(
     raw.create_topic(topic(queue))
     raw.create_subscription(subscription(f"sub-{queue}"), topic(queue))
     assert "has no dead-letter policy" in said(broker, "warning")
+
+
+def test_who_may_work_but_not_look_is_told_so_and_works(
+    broker: PubsubBroker, make_queue: MakeQueue, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = make_queue(config.default_queue)
+    call = broker._client._call_once
+
+    def denied(method: Any, request: Any) -> Any:
+        if "/Get" in method.path:
+            raise Ended(grpc.StatusCode.PERMISSION_DENIED, "User not authorized to perform this action.")
+        return call(method, request)
+
+    monkeypatch.setattr(broker._client, "_call_once", denied)
+    assert said(broker, "error") == ""
+    assert said(broker, "warning").count("we may not look") == 3
+    broker.publish([Message(b"{}", queue)])
+    consumer = broker.consumer(queue, "me")
+    assert consumer.ack(consumer.receive(1, 15)) == []
+
+
+def test_credentials_that_are_refused_are_no_finding_but_an_error(
+    broker: PubsubBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: Any) -> Any:
+        raise Ended(grpc.StatusCode.UNAUTHENTICATED, "Request had invalid authentication credentials.")
+
+    monkeypatch.setattr(broker._client, "_call_once", refused)
+    with pytest.raises(ConfigError, match="GOOGLE_APPLICATION_CREDENTIALS"):
+        broker.examine()
 
 
 class TestWithOrderingKeys:

@@ -12,7 +12,7 @@ from machinery.errors import BrokerUnavailable, Closed, ConfigError, MessageTooL
 from machinery_broker_gcp import PubsubBroker
 from machinery_broker_gcp._errors import Refused, ResourceMissing, translate
 from machinery_broker_gcp._publishing import BYTES_AT_ONCE, LARGEST_MESSAGE
-from tests.plugins.broker_gcp.conftest import PROJECT, MakeQueue
+from tests.plugins.broker_gcp.conftest import PROJECT, Ended, MakeQueue
 from tests.services.processes import free_port
 from tests.services.pubsub import PubsubServer, Stubs
 
@@ -150,17 +150,3 @@ def test_refused_credentials_are_no_outage() -> None:
     error = translate(ended, "here", "gcppubsub://p/s")
     assert isinstance(error, ConfigError)
     assert "gcloud auth" in str(error)
-
-
-class Ended(grpc.RpcError):  # type: ignore[misc] # gRPC has no types
-    """A call that ended so."""
-
-    def __init__(self, code: grpc.StatusCode, details: str) -> None:
-        self._code = code
-        self._details = details
-
-    def code(self) -> grpc.StatusCode:
-        return self._code
-
-    def details(self) -> str:
-        return self._details

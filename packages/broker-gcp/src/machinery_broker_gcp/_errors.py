@@ -7,8 +7,8 @@ UNAVAILABLE, DEADLINE_EXCEEDED, CANCELLED; ABORTED, INTERNAL,  `BrokerUnavailabl
 UNKNOWN, DATA_LOSS, RESOURCE_EXHAUSTED (a quota), once the
 time for trying again is over; Google's token server silent
 NOT_FOUND                                                     `ResourceMissing`: names the command that makes it
-PERMISSION_DENIED, UNAUTHENTICATED; no credentials, or such   `ConfigError`: waiting will not help
-that are refused
+PERMISSION_DENIED                                             `Denied`: this identity has not the right
+UNAUTHENTICATED; no credentials, or such that are refused     `ConfigError`: waiting will not help
 ALREADY_EXISTS                                                `AlreadyThere`, for whoever makes it
 FAILED_PRECONDITION, INVALID_ARGUMENT, and all others         `Refused`, with Pub/Sub's own words
 ============================================================  =========================================================
@@ -54,15 +54,24 @@ _PASSING = frozenset(
     }
 )
 """Of these, what is worth asking again at once."""
-_REFUSED = frozenset({grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED})
 _BAD_CREDENTIALS = re.compile(
-    r"invalid_grant|invalid_client|unauthorized_client|account_deleted|invalid_scope|reauth", re.IGNORECASE
+    r"metadata from plugin failed.*(invalid_grant|invalid_client|unauthorized_client|invalid_scope|reauth)",
+    re.IGNORECASE | re.DOTALL,
+)
+"""How gRPC tells that Google's token server refuses us; it calls that UNAVAILABLE."""
+_WHERE_CREDENTIALS = (
+    "set GOOGLE_APPLICATION_CREDENTIALS, run `gcloud auth application-default login`, or give the machine a "
+    "service account"
 )
 _PERMANENT = "PERMANENT_FAILURE_"
 
 
 class ResourceMissing(ConfigError):
     """There is no topic or subscription of that name."""
+
+
+class Denied(ConfigError):
+    """This identity has not the right to do that."""
 
 
 class Refused(Unsupported):
@@ -117,18 +126,17 @@ def translate(  # noqa: PLR0911 - one line of the table each
     if isinstance(error, auth.GoogleAuthError) or _BAD_CREDENTIALS.search(text):
         if isinstance(error, auth.TransportError):
             return BrokerUnavailable(f"cannot reach Google's token server: {text}")
-        return ConfigError(
-            f"Google's credentials are missing or refused: {text}; set GOOGLE_APPLICATION_CREDENTIALS, run `gcloud auth "
-            "application-default login`, or give the machine a service account"
-        )
+        return ConfigError(f"Google's credentials are missing or refused: {text}; {_WHERE_CREDENTIALS}")
     if code in _AWAY:
         return BrokerUnavailable(f"cannot reach Pub/Sub at {address}: {text} ({code.name if code else ''})")
     if code is grpc.StatusCode.NOT_FOUND:
         return ResourceMissing(missing(what or text, url))
-    if code in _REFUSED:
-        return ConfigError(
-            f"Pub/Sub at {address} refuses us{_at(what)}: this identity has not the rights that are needed ({text})"
+    if code is grpc.StatusCode.PERMISSION_DENIED:
+        return Denied(
+            f"Pub/Sub at {address} refuses us{_at(what)}: this identity has not the right to do that ({text})"
         )
+    if code is grpc.StatusCode.UNAUTHENTICATED:
+        return ConfigError(f"Pub/Sub at {address} does not know us{_at(what)}: {text}; {_WHERE_CREDENTIALS}")
     if code is grpc.StatusCode.ALREADY_EXISTS:
         return AlreadyThere(f"Pub/Sub at {address}: {text}")
     return Refused(

@@ -10,7 +10,6 @@ from typing import Any
 from google.protobuf import duration_pb2
 from google.pubsub_v1 import types
 
-from machinery.errors import BrokerUnavailable, ConfigError
 from machinery_broker_gcp._client import (
     CREATE_SUBSCRIPTION,
     CREATE_TOPIC,
@@ -20,7 +19,7 @@ from machinery_broker_gcp._client import (
     Subscription,
     Topic,
 )
-from machinery_broker_gcp._errors import AlreadyThere, ResourceMissing
+from machinery_broker_gcp._errors import AlreadyThere, Denied
 from machinery_broker_gcp._names import dead_of, delay_of
 
 GetTopic = types.GetTopicRequest.pb()
@@ -69,9 +68,7 @@ def find_subscription(client: Client, name: str) -> Any:
 def _asked(client: Client, method: Any, request: Any) -> Any:
     try:
         return client.call(method, request)
-    except (ResourceMissing, BrokerUnavailable):
-        raise
-    except ConfigError:
+    except Denied:
         return None
 
 
