@@ -53,6 +53,10 @@ bench-sqs: ## measure SQS beside a bare loop on boto3 and Celery (ARGS='--rounds
 	@scripts/services
 	@scripts/in-env bench python -m benchmarks.sqs $(ARGS)
 
+bench-pubsub: ## measure Pub/Sub beside a bare loop and Google's own client (ARGS='--rounds 1 --tasks 2000')
+	@scripts/services
+	@scripts/in-env bench python -m benchmarks.pubsub $(ARGS)
+
 dist: ## build wheels and sdists into dist/, and try the wheels in an empty environment
 	@scripts/dist
 

@@ -328,6 +328,23 @@ def test_another_message_of_the_same_task_is_not_adopted(parts: Parts, server: S
     assert server.config is parts.config()
 
 
+def test_a_task_that_is_sent_again_is_not_adopted_where_messages_have_ids(parts: Parts, server: Server) -> None:
+    # Given a task that has just ended, on a service that cannot tell whether it delivered a message before
+    (run,) = parts.send_and_receive([Signature("noop")])
+    run.delivery.message_id = "1"
+
+    # When it is sent again, to the letter the same, before its first message is acknowledged
+    again, redelivered = (delivery_of(run.delivery.body, redelivered=None) for _ in range(2))
+    again.message_id, redelivered.message_id = "2", "1"
+
+    # Then it runs, where a redelivery of the first would not
+    assert parts.fetcher._sorter.sort_out([redelivered], 0) == []
+    assert run.adopted == [redelivered]
+    (second,) = parts.fetcher._sorter.sort_out([again], 0)
+    assert second.delivery is again
+    assert server.config is parts.config()
+
+
 def test_an_unknown_task_without_an_id_goes_back_with_a_growing_delay_of_its_own(
     parts: Parts, journal: Journal
 ) -> None:

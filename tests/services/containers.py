@@ -11,13 +11,15 @@ from tests.services.processes import comes_up
 
 
 @contextmanager
-def container_of(image: str, port: int, answers: Callable[[int, str], bool]) -> Iterator[str]:
+def container_of(image: str, port: int, answers: Callable[[int, str], bool], command: str = "") -> Iterator[str]:
     """A container of that image: ``host:port`` where its ``port`` is reached. ``answers``: whether it does, by port and host."""
     check_docker()
     os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")  # the container is stopped here, by its id
     from testcontainers.core.container import DockerContainer  # noqa: PLC0415 - only where there is an engine
 
     container = DockerContainer(image).with_exposed_ports(port)
+    if command:
+        container.with_command(command)
     try:
         container.start()
     except Exception as error:

@@ -81,6 +81,25 @@ def rabbit_server(tmp_path: Path) -> Iterator[object]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def pubsub_host() -> Iterator[str]:
+    """``host:port`` of a Pub/Sub for the whole run, without topics. It has a place for others: name topics uniquely."""
+    pubsub = pytest.importorskip("tests.services.pubsub", reason="needs google-cloud-pubsub", exc_type=ImportError)
+    with obtained("pubsub", pubsub.SOURCES) as host:
+        name, _, port = host.rpartition(":")
+        if not comes_up(lambda: pubsub.answers(int(port), name)):
+            missing("pubsub", f"nothing answers at {host}")
+        yield host
+
+
+@pytest.fixture
+def pubsub_server(tmp_path: Path) -> Iterator[object]:
+    """A Pub/Sub of the test's own (`PubsubServer`), durable, to be killed and restarted."""
+    pubsub = pytest.importorskip("tests.services.pubsub", reason="needs google-cloud-pubsub", exc_type=ImportError)
+    with pubsub.PubsubServer(tmp_path / "pubsub") as server:
+        yield server
+
+
 # -- result backends --------------------------------------------------------------------------------------------------------
 
 

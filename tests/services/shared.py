@@ -36,6 +36,11 @@ SHARED = (
         "DYNAMODB_URL", "tests.services.dynamodb", lambda module, folder: module.DynamodbServer(folder, durable=False)
     ),
     Shared("SQS_URL", "tests.services.sqs", lambda module, folder: module.SqsServer(folder, durable=False)),
+    Shared(
+        "PUBSUB_EMULATOR_HOST",
+        "tests.services.pubsub",
+        lambda module, folder: module.PubsubServer(folder, durable=False),
+    ),
 )
 
 

@@ -22,10 +22,15 @@ def on_redis(fixture: Fixture) -> str:
     return f"{fixture('redis_database')}?lease=2"
 
 
+def on_pubsub(fixture: Fixture) -> str:
+    return f"gcppubsub://tests/grid-{uuid4().hex}?ack_deadline=2&emulator_host={fixture('pubsub_host')}"
+
+
 BROKERS: Mapping[str, Callable[[Fixture], str]] = {
     "redis": on_redis,
     "rabbitmq": lambda fixture: str(fixture("amqp_url")),
     "sqs": lambda fixture: f"{fixture('sqs_url')}?region=us-east-1",
+    "pubsub": on_pubsub,
 }
 BACKENDS: Mapping[str, Callable[[Fixture], str]] = {
     "redis": lambda fixture: str(fixture("redis_database")),
@@ -42,7 +47,16 @@ def make_sqs_queues(fixture: Fixture, server: Server) -> None:
         queues.create(queue, dead_letters=queues.create(f"{queue}-dead"))
 
 
-PREPARATIONS: Mapping[str, Callable[[Fixture, Server], None]] = {"sqs": make_sqs_queues}
+def make_pubsub_resources(_: Fixture, server: Server) -> None:
+    own, special = server.config.default_queue, special_queue(server)
+    make = server.broker.commands["create-resources"]
+    make([server.config.broker, "--default-queue", own, "--queue", own, "--queue", special])
+
+
+PREPARATIONS: Mapping[str, Callable[[Fixture, Server], None]] = {
+    "sqs": make_sqs_queues,
+    "pubsub": make_pubsub_resources,
+}
 """Where queues are not made by who sends: how they are made."""
 
 

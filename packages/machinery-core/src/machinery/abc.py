@@ -101,6 +101,8 @@ class Delivery:
     """How long it stays ours unless extended; ``None``: as long as the connection lives."""
     handle: Any = None
     """The plug-in's own."""
+    message_id: str = ""
+    """The same at every delivery of one message, and of no other, where the service names its messages; else empty."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,8 +117,8 @@ class Sorter:
     def _is_adopted(self, delivery: Delivery, uuid: str) -> bool:
         """Leave a redelivery of what we still have to the run we have. A retry's copy has the same id and is another message."""
         ours = self._origin.held_as(uuid)
-        if ours is None or ours.delivery.body != delivery.body:
-            return False
+        if ours is None or ours.delivery.body != delivery.body or ours.delivery.message_id != delivery.message_id:
+            return False  # somebody who sends a task again while it is acknowledged sends the same body
         ours.adopted = [*(ours.adopted or ()), delivery]
         # Settled in this very moment? Then it may not have been seen, and is looked up like any other.
         return self._origin.hold_again(ours)

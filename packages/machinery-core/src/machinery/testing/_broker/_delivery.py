@@ -63,7 +63,7 @@ class DeliveryOfMessages(BrokerSuite):
 
     def test_a_queues_name_may_be_any_text(self, broker: Broker) -> None:
         for name in self.odd_queue_names:
-            queue = f"{name} {self.new_queue()}"
+            queue = self.new_queue(name)
             self.publish(broker, queue, "only")
             assert self.drain(broker, queue, 1) == ["only"]
 

@@ -160,6 +160,18 @@ class Settling(BrokerSuite):
             assert consumer.ack([old]) == [old]
             assert consumer.ack([new]) == []
 
+    def test_where_messages_have_ids_each_keeps_its_own(self, broker: Broker) -> None:
+        queue = self.new_queue()
+        message = self.message(queue, "twice")
+        broker.publish([message, message])
+        with self.consuming(broker, queue) as consumer:
+            first, second = self.receive(consumer, 2)
+            assert (first.message_id == second.message_id) is (first.message_id == "")
+            assert consumer.nack([first]) == []
+            again = self.receive_one(consumer)
+            assert again.message_id == first.message_id
+            consumer.ack([again, second])
+
     def ways_to_settle(
         self, broker: Broker, consumer: Consumer
     ) -> list[Callable[[Sequence[Delivery]], list[Delivery]]]:

@@ -22,13 +22,13 @@ class BrokerSuite:
     """What a plug-in may set to suit its service."""
 
     odd_queue_names: ClassVar[tuple[str, ...]] = ("größe ✓ 队列", "a:b/c.d", "with space")
-    """Names beyond letters, digits, ``-`` and ``_`` that the service allows."""
+    """How names may begin that are more than letters, digits, ``-`` and ``_``, where the service allows it."""
     many: ClassVar[int] = 3000
     """Messages of the largest batches; fewer for a service that takes and gives a dozen at a time."""
 
-    def new_queue(self) -> str:
+    def new_queue(self, beginning: str = "contract-") -> str:
         """The name of a queue that nobody else uses, and that exists where the service demands it."""
-        return f"contract-{uuid4().hex}"
+        return f"{beginning}{uuid4().hex}"
 
     def message(self, queue: str, label: str, **fields: Any) -> Message:
         """A message as Machinery sends it: a signature. It is known by ``label`` again."""

@@ -1,0 +1,82 @@
+"""Brokers on the shared Pub/Sub, each test with topics and subscriptions of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
+from io import StringIO
+from typing import Any
+from uuid import uuid4
+
+import grpc
+import pytest
+
+from machinery.abc import Config
+from machinery_broker_gcp import PubsubBroker
+from tests.contracts.made import Made
+from tests.services.pubsub import Stubs
+
+PROJECT = "machinery-tests"
+MakeQueue = Callable[..., str]
+
+
+def config_with(**options: Any) -> Config:
+    """A configuration with a default queue that nobody else uses, whose ``gcp_pub_sub`` section says that besides."""
+    return Config(default_queue=f"queue-{uuid4().hex}", sections={"gcp_pub_sub": {"ack_deadline": 1, **options}})
+
+
+@pytest.fixture
+def config() -> Config:
+    return config_with()
+
+
+@pytest.fixture
+def url(pubsub_host: str, config: Config) -> str:
+    return f"gcppubsub://{PROJECT}/sub-{config.default_queue}?emulator_host={pubsub_host}"
+
+
+@pytest.fixture
+def make_queue(url: str, config: Config) -> MakeQueue:
+    """Makes what a queue needs; a name of its own unless one is given."""
+
+    def make(name: str = "", *arguments: str) -> str:
+        name = name or f"contract-{uuid4().hex}"
+        with redirect_stdout(StringIO()):
+            create = PubsubBroker.commands["create-resources"]
+            assert create([url, "--default-queue", config.default_queue, "--queue", name, *arguments]) == 0
+        return name
+
+    return make
+
+
+@pytest.fixture
+def make_broker(url: str, config: Config) -> Iterator[Callable[..., PubsubBroker]]:
+    with Made(lambda: PubsubBroker.from_url(url, config)) as made:
+        yield made
+
+
+@pytest.fixture
+def broker(make_broker: Callable[..., PubsubBroker]) -> PubsubBroker:
+    return make_broker()
+
+
+@pytest.fixture
+def raw(pubsub_host: str) -> Iterator[Stubs]:
+    """Bare calls, to look behind the scenes and to play Go."""
+    stubs = Stubs(pubsub_host)
+    yield stubs
+    stubs.close()
+
+
+class Ended(grpc.RpcError):  # type: ignore[misc] # gRPC has no types
+    """A call that ended so."""
+
+    def __init__(self, code: grpc.StatusCode, details: str) -> None:
+        self._code = code
+        self._details = details
+
+    def code(self) -> grpc.StatusCode:
+        return self._code
+
+    def details(self) -> str:
+        return self._details

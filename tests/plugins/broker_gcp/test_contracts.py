@@ -1,0 +1,41 @@
+"""Pub/Sub keeps the contract: with plain subscriptions, with such that deliver exactly once, and with ordering keys."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import pytest
+
+from machinery.abc import Config
+from machinery.testing import BrokerContract
+from tests.plugins.broker_gcp.conftest import MakeQueue, config_with
+
+
+class OnMadeQueues(BrokerContract):
+    """Every queue has to be made before."""
+
+    odd_queue_names: ClassVar[tuple[str, ...]] = ("a.b_c~d+e%25",)
+    arguments: ClassVar[tuple[str, ...]] = ()
+
+    @pytest.fixture(autouse=True)
+    def _queues(self, make_queue: MakeQueue) -> None:
+        self._make_queue = make_queue
+
+    def new_queue(self, beginning: str = "contract-") -> str:
+        return self._make_queue(super().new_queue(beginning), *self.arguments)
+
+
+class TestPubsubBroker(OnMadeQueues):
+    pass
+
+
+class TestPubsubBrokerWithExactlyOnceDelivery(OnMadeQueues):
+    arguments: ClassVar[tuple[str, ...]] = ("--exactly-once",)
+
+
+class TestPubsubBrokerWithOrderingKeys(OnMadeQueues):
+    arguments: ClassVar[tuple[str, ...]] = ("--ordering",)
+
+    @pytest.fixture
+    def config(self) -> Config:
+        return config_with(ordering_keys=True)
