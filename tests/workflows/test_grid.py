@@ -79,7 +79,8 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
         sections=sections,
     )
     with Server.from_config(config) as server:
-        PREPARATIONS.get(broker, lambda *_: None)(request.getfixturevalue, server)
+        if prepare := PREPARATIONS.get(broker):
+            prepare(request.getfixturevalue, server)
         yield server
 
 

@@ -39,7 +39,7 @@ class TestSqsBrokerInAContainer(BrokerContract):
         yield
         self.queues.close()
 
-    def new_queue(self) -> str:
+    def new_queue(self, beginning: str = "") -> str:
         return self.queues.with_dead_letters()
 
     @pytest.fixture

@@ -32,7 +32,7 @@ class OnSqs(BrokerSuite):
     def _queues(self, sqs_queues: Queues) -> None:
         self.queues = sqs_queues
 
-    def new_queue(self) -> str:
+    def new_queue(self, beginning: str = "") -> str:
         return self.queues.with_dead_letters(fifo=self.fifo)
 
 
