@@ -1,6 +1,6 @@
 """The broker keeps the contract on Google's own emulator, in a container.
 
-This has not been run: where it was written there was no way to Google's registry. It is asked for by ``MACHINERY_REQUIRE=emulators``.
+This has not been run: where it was written there was no way to Google's registry. ``MACHINERY_REQUIRE=emulators`` asks for it.
 """
 
 from __future__ import annotations
