@@ -114,6 +114,25 @@ class TestCapacity:
                 assert consumer.ack(deliveries) == []
         assert sorted(received) == sorted(body.encode() for body in bodies)
 
+    def test_all_that_was_held_is_accounted_for(self, broker: PubsubBroker, make_queue: MakeQueue) -> None:
+        queue = make_queue()
+        publish(broker, queue, *map(str, range(60)))
+        with kept(broker, queue) as consumer:
+            consumer.resize(20)
+            acked = 0
+            while acked < 60:
+                deliveries = consumer.receive(20, 5)
+                if len(deliveries) > 2:
+                    consumer.nack(deliveries[:1])
+                    consumer.postpone(deliveries[1:2], timedelta(0))
+                    deliveries[2].handle.until = 0.0  # as if it had not been renewed in time
+                    assert consumer.ack(deliveries[2:3]) == deliveries[2:3]
+                    inner(consumer)._client.modify(inner(consumer)._subscription, [deliveries[2].handle.ack_id], 0)
+                    deliveries = deliveries[3:]
+                acked += len(deliveries) - len(consumer.ack(deliveries))
+            assert inner(consumer)._unsettled == len(inner(consumer)._inbox) == 0
+            assert inner(consumer)._loans == {}
+
 
 def inner(consumer: KeptConsumer) -> Any:
     return consumer._inner

@@ -85,6 +85,8 @@ class PubsubConsumer(Consumer):
         self._inbox: deque[Delivery] = deque()
         self._loans: dict[str, Delivery] = {}
         """What was given out and is not settled, by acknowledgement id."""
+        self._unsettled = 0
+        """Those in the inbox, those on loan, and those that are being settled."""
         self._streams: list[Stream] = []
         """Those that are open. A stream that ends without having been told to is taken out by `_on_end`."""
         self._halting: list[Stream] = []
@@ -160,7 +162,7 @@ class PubsubConsumer(Consumer):
                 delivery.handle.until = now + self._term
         received = [delivery for delivery in taken if delivery.handle.ack_id not in lost]
         with self._news:
-            _note_settled([delivery for delivery in taken if delivery.handle.ack_id in lost])
+            self._note_settled([delivery for delivery in taken if delivery.handle.ack_id in lost])
             for delivery in received:
                 self._loans[delivery.handle.ack_id] = delivery
         return received
@@ -179,8 +181,7 @@ class PubsubConsumer(Consumer):
 
         What came through streams that are no longer open counts towards that too.
         """
-        unsettled = len(self._loans) + len(self._inbox)
-        orphans = unsettled - sum(stream.unsettled for stream in self._streams)
+        orphans = self._unsettled - sum(stream.unsettled for stream in self._streams)
         room = orphans + sum(stream.limit for stream in self._streams)
         wanted = self._limit or max(room, len(self._loans) + limit)
         if wanted <= room:
@@ -226,14 +227,20 @@ class PubsubConsumer(Consumer):
 
     def _give_back(self, deliveries: Sequence[Delivery]) -> None:
         """What was in the inbox."""
-        _note_settled(deliveries)
+        self._note_settled(deliveries)
         self._client.give_back_soon(self._subscription, _ids(deliveries))
 
     def _give_back_beyond(self, limit: int) -> int:
         """Of the inbox, so that no more than ``limit`` is unsettled, if that will do; how many went back."""
-        surplus = max(0, min(len(self._inbox), len(self._inbox) + len(self._loans) - limit))
+        surplus = max(0, min(len(self._inbox), self._unsettled - limit))
         self._give_back([self._inbox.pop() for _ in range(surplus)][::-1])
         return surplus
+
+    def _note_settled(self, deliveries: Sequence[Delivery]) -> None:
+        """Others may be held instead."""
+        self._unsettled -= len(deliveries)
+        for delivery in deliveries:
+            delivery.handle.stream.unsettled -= 1
 
     def _empty_inbox(self) -> list[Delivery]:
         emptied = list(self._inbox)
@@ -243,7 +250,7 @@ class PubsubConsumer(Consumer):
     def _drop_expired(self, now: float) -> None:
         """What nobody has looked at in time comes again."""
         while self._inbox and self._inbox[0].handle.until <= now:
-            _note_settled([self._inbox.popleft()])
+            self._note_settled([self._inbox.popleft()])
 
     # -- called by the streams' threads -------------------------------------------------------------------------------------
 
@@ -253,6 +260,7 @@ class PubsubConsumer(Consumer):
         with self._news:
             self._is_exactly_once = is_exactly_once
             stream.unsettled += len(arrived)
+            self._unsettled += len(arrived)
             if self._is_stopped or self._is_paused:
                 self._give_back(arrived)
                 return
@@ -312,7 +320,7 @@ class PubsubConsumer(Consumer):
                 self._halt_all()
                 halting = list(self._halting)
                 unseen = self._empty_inbox()
-                _note_settled(unseen)
+                self._note_settled(unseen)
                 self._news.notify_all()
             _await(halting)
             return self._client.modify(self._subscription, _ids([*ours, *unseen]), 0)
@@ -353,9 +361,7 @@ class PubsubConsumer(Consumer):
                     each.handle.until = now + self._term
         with self._news:
             for each in lost:
-                if self._loans.get(each.handle.ack_id) is each:
-                    del self._loans[each.handle.ack_id]
-                    _note_settled([each])
+                self._forget(each)
         return lost
 
     def maintain(self) -> float | None:
@@ -392,6 +398,7 @@ class PubsubConsumer(Consumer):
                     ours.append(delivery)
                 else:
                     lost.append(delivery)
+                    self._forget(delivery)
         if ours:
             try:
                 gone = settle(ours)
@@ -400,9 +407,15 @@ class PubsubConsumer(Consumer):
                     self._loans |= {each.handle.ack_id: each for each in ours}
                 raise
             with self._news:
-                _note_settled(ours)
+                self._note_settled(ours)
             lost += [each for each in ours if each.handle.ack_id in gone]
         return lost
+
+    def _forget(self, delivery: Delivery) -> None:
+        """It was on loan for too long, if it still counts as that: it comes again."""
+        if self._loans.get(delivery.handle.ack_id) is delivery:
+            del self._loans[delivery.handle.ack_id]
+            self._note_settled([delivery])
 
     def _is_ours(self, delivery: Delivery, now: float) -> bool:
         loan = delivery.handle
@@ -463,12 +476,6 @@ def _await(streams: Sequence[Stream]) -> None:
     for stream in streams:
         if not stream.wait(max(0.0, deadline - monotonic())):
             stream.cut()
-
-
-def _note_settled(deliveries: Sequence[Delivery]) -> None:
-    """Their streams may hold others instead. To be called with the guard held."""
-    for delivery in deliveries:
-        delivery.handle.stream.unsettled -= 1
 
 
 def _ids(deliveries: Sequence[Delivery]) -> list[str]:
