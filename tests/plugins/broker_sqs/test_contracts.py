@@ -47,7 +47,7 @@ class TestSqsBroker(OnSqs, BrokerContract):
         return config_with(receive_visibility_timeout=SHORT_LEASE) if is_of_leases else config_with()
 
 
-class TestSqsBrokerWithFifoQueues(OnSqs, DeliveryOfMessages, Settling, Delays, DeadLetters):
+class TestSqsBrokerWithFifoQueues(OnSqs, DeliveryOfMessages, Settling, Delays):
     fifo: ClassVar[bool] = True
     many: ClassVar[int] = 40
 

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import boto3
 import pytest
+from botocore.config import Config as ClientConfig
 
 from machinery.abc import Message
 from machinery.errors import BrokerUnavailable, Closed, ConfigError
@@ -124,6 +125,19 @@ def test_an_applications_own_client_serves_and_stays_its_own(sqs_queues: Queues,
     with pytest.raises(Closed):
         broker.purge(queue)
     assert sqs_queues.counts(queue) == (0, 0, 0)
+
+
+def test_a_receive_waits_for_less_than_an_applications_client_waits_for_an_answer(
+    sqs_queues: Queues, queue: str
+) -> None:
+    with closing(
+        boto3.session.Session().client(
+            "sqs", "us-east-1", endpoint_url=sqs_queues.client.meta.endpoint_url, config=ClientConfig(read_timeout=2)
+        )
+    ) as client:
+        broker = SqsBroker(client, account=sqs_queues.url.rpartition("/")[2])
+        assert broker.consumer(queue, "c").receive(1, 3) == []  # and no BrokerUnavailable
+        broker.close()
 
 
 @pytest.mark.parametrize("wrong", [None, "sqs", object()], ids=["none", "text", "object"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
@@ -36,10 +37,12 @@ class SqsBroker(Broker):
     commands: ClassVar[Mapping[str, Callable[[Sequence[str]], int]]] = {"create-queues": create_queues}
 
     def __init__(self, client: Any, config: Config | None = None, **options: Any) -> None:
-        """On ``client``, which stays the application's: with a read timeout longer than a receive waits. Raises `ConfigError`."""
+        """On ``client``, which stays the application's. A receive waits for less than its read timeout. Raises `ConfigError`."""
         config = config or Config()
         made = require_client(client)
         opted = to_options(config, options)
+        longest = timedelta(seconds=max(0, int(made.meta.config.read_timeout) - 1))
+        opted = replace(opted, receive_wait_time_seconds=min(opted.receive_wait_time_seconds, longest))
         _, read = to_timeouts(opted, config)
         address = redact_url(made.meta.endpoint_url)
         self._set_up(
