@@ -45,9 +45,8 @@ class Load:
         self.results: list[AsyncResult[object]] = []
 
     def begin(self) -> None:
-        """Start the workers, send, and wait until a tenth ran."""
+        """Start a worker, send, wait until it has run a tenth, and start the other one."""
         self.victim = self.workers.start()
-        self.workers.start()
         soon = datetime.now(UTC) + timedelta(seconds=1)
         self.results = self.server.send_tasks(
             [
@@ -56,6 +55,7 @@ class Load:
             ]
         )
         self.wait_for(0.1)
+        self.workers.start()
 
     def wait_for(self, share: float) -> None:
         """Until so much of it ran."""
