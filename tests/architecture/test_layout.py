@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = sorted(path.parent for path in ROOT.glob("packages/*/pyproject.toml"))
-PLANNED = "Private :: Do Not Upload"
 
 each_folder = pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: path.name)
 
@@ -81,17 +79,3 @@ def test_entry_points_lead_into_the_package_itself(folder: Path) -> None:
         for target in group.values():
             module = target.partition(":")[0]
             assert module == package_name(folder) or module.startswith(package_name(folder) + ".")
-
-
-@each_folder
-def test_a_planned_plug_in_pretends_nothing(folder: Path) -> None:
-    if PLANNED not in project(folder)["classifiers"]:
-        return
-    assert "entry-points" not in project(folder)
-    assert "scripts" not in project(folder)
-    assert "not usable yet" in (folder / "README.md").read_text("utf-8")
-    sources = list((folder / "src").rglob("*.py"))
-    assert [path.name for path in sources] == ["__init__.py"]
-    (docstring,) = ast.parse(sources[0].read_text("utf-8")).body
-    assert isinstance(docstring, ast.Expr)
-    assert isinstance(docstring.value, ast.Constant)
