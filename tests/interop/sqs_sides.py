@@ -19,7 +19,7 @@ from tests.interop.gomachinery import GoMachinery, Wire
 from tests.interop.matrix import Sides
 from tests.services.sqs import Queues, dead_letters_of
 
-LEASE = 5
+LEASE = 10
 """Seconds: a Go worker that is told to stop may take one more message, and keep it to itself until its lease is over."""
 DATABASE = 1
 """Of Redis, for results."""
