@@ -18,7 +18,7 @@ from tests.interop.matrix import (
     WAIT,
     BothOnOneQueue,
     EachReadsTheOther,
-    PythonSendsAndGoRuns,
+    PythonSendsSomeAndGoRuns,
     Sides,
     result_of,
     string,
@@ -30,7 +30,7 @@ from tests.interop.sqs_sides import SqsSides
 from tests.interop.wire_types import TEXT
 
 
-class PythonSendsAndGoRunsOnSqs(PythonSendsAndGoRuns):
+class PythonSendsAndGoRunsOnSqs(PythonSendsSomeAndGoRuns):
     """Go cuts the fraction of a second off what it lets wait."""
 
     def test_retry_later_in_go_runs_the_task_again_without_using_a_retry(

@@ -14,7 +14,15 @@ from tests.interop.amqp_matrix import EachReadsTheOtherOnRabbit
 from tests.interop.amqp_sides import AmqpSides, both_sides, fresh_names
 from tests.interop.eventually import eventually
 from tests.interop.gomachinery import wire
-from tests.interop.matrix import WAIT, BothOnOneQueue, GoSendsAndPythonRuns, PythonSendsAndGoRuns, Sides, string, task
+from tests.interop.matrix import (
+    WAIT,
+    BothOnOneQueue,
+    GoSendsSomeAndPythonRuns,
+    PythonSendsSomeAndGoRuns,
+    Sides,
+    string,
+    task,
+)
 from tests.interop.matrix_workflows import (
     SUMS,
     THREE,
@@ -43,11 +51,11 @@ def fresh_sides(go_program: Path, amqp_url: str) -> Iterator[AmqpSides]:
         yield sides
 
 
-class TestPythonSendsAndGoRuns(PythonSendsAndGoRuns):
+class TestPythonSendsAndGoRuns(PythonSendsSomeAndGoRuns):
     pass
 
 
-class TestGoSendsAndPythonRuns(GoSendsAndPythonRuns):
+class TestGoSendsAndPythonRuns(GoSendsSomeAndPythonRuns):
     pass
 
 

@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.matrix import BothOnOneQueue, EachReadsTheOther, GoSendsAndPythonRuns, PythonSendsAndGoRuns, Sides
+from tests.interop.matrix import (
+    BothOnOneQueue,
+    EachReadsTheOther,
+    GoSendsSomeAndPythonRuns,
+    PythonSendsSomeAndGoRuns,
+    Sides,
+)
 from tests.interop.matrix_workflows import (
     EachReadsTheGroupsOfTheOther,
     GoSendsWorkflowsAndPythonRuns,
@@ -31,11 +37,11 @@ def fresh_sides(go_program: Path, redis_url: str, memcached_store: Store) -> Ite
         yield sides
 
 
-class TestPythonSendsAndGoRuns(PythonSendsAndGoRuns):
+class TestPythonSendsAndGoRuns(PythonSendsSomeAndGoRuns):
     pass
 
 
-class TestGoSendsAndPythonRuns(GoSendsAndPythonRuns):
+class TestGoSendsAndPythonRuns(GoSendsSomeAndPythonRuns):
     pass
 
 

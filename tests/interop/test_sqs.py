@@ -9,7 +9,7 @@ import pytest
 
 from tests.interop.application import Application
 from tests.interop.gomachinery import wire
-from tests.interop.matrix import WAIT, GoSendsAndPythonRuns, int64, string, task
+from tests.interop.matrix import WAIT, GoSendsSomeAndPythonRuns, int64, string, task
 from tests.interop.matrix_workflows import GoSendsWorkflowsAndPythonRuns, PythonSendsWorkflowsAndGoRuns
 from tests.interop.sqs_matrix import (
     BothOnOneQueueOnSqs,
@@ -39,7 +39,7 @@ class TestPythonSendsAndGoRuns(PythonSendsAndGoRunsOnSqs):
     pass
 
 
-class TestGoSendsAndPythonRuns(GoSendsAndPythonRuns):
+class TestGoSendsAndPythonRuns(GoSendsSomeAndPythonRuns):
     pass
 
 
