@@ -224,7 +224,8 @@ def test_the_queue_that_holds_nothing_back_gets_no_eta(
         assert [message.eta for message in broker.delayed(10)] == [later]
 
 
-def test_a_retrys_copy_does_not_pass_for_a_double_of_the_task(backend: ObservedBackend) -> None:
+def noting_dedup_ids() -> tuple[ObservedBroker, list[str]]:
+    """A broker, and the deduplication ids of what it is given."""
     broker = ObservedBroker()
     sent: list[str] = []
     publish = broker.publish
@@ -233,9 +234,25 @@ def test_a_retrys_copy_does_not_pass_for_a_double_of_the_task(backend: ObservedB
         sent.extend(message.dedup_id for message in messages)
         publish(messages)
 
-    broker.publish = noted  # type: ignore[method-assign]  # to see what the broker is given
+    broker.publish = noted  # type: ignore[method-assign]  # to see what it is given
+    return broker, sent
+
+
+def test_a_retrys_copy_does_not_pass_for_a_double_of_the_task(backend: ObservedBackend) -> None:
+    broker, sent = noting_dedup_ids()
     with Server(Config(), broker, backend) as server:
-        first = Signature("add", uuid="task_1")
-        server.send_task(first)
-        server.sender.publish([first.with_(routing_key=QUEUE, headers={"machinery_attempt": "2"})])
-    assert sent == ["task_1", "task_1:2"]
+        first = Signature("add", uuid="task_1", routing_key=QUEUE, headers={})
+        server.sender.submit([first])
+        server.sender.publish([first.with_(headers={"machinery_attempt": "2"})])
+        server.sender.submit([first])  # as a worker does that is not sure
+    assert sent == ["task_1", "task_1:2", "task_1"]
+
+
+def test_what_an_application_sends_again_does_not_pass_for_a_double(backend: ObservedBackend) -> None:
+    broker, sent = noting_dedup_ids()
+    with Server(Config(), broker, backend) as server:
+        for _ in range(2):
+            server.send_task(Signature("add", uuid="task_1"))
+            server.send_group(group(Signature("add", uuid="task_2"), Signature("add", uuid="task_3")))
+    assert len(set(sent)) == 6
+    assert {each.partition(":")[0] for each in sent} == {"task_1", "task_2", "task_3"}

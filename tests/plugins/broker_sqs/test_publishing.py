@@ -197,14 +197,19 @@ def test_a_group_is_kept_and_without_one_each_message_is_its_own(
     assert len({each["MessageGroupId"] for each in found.values()}) == 4
 
 
-def test_a_double_is_dropped_and_a_retry_is_not(broker: SqsBroker, sqs_queues: Queues, fifo_queue: str) -> None:
+def test_a_workers_double_is_dropped_and_neither_a_retry_nor_what_an_application_sends_again(
+    broker: SqsBroker, sqs_queues: Queues, fifo_queue: str
+) -> None:
+    task = Signature("job", uuid="task_once", broker_message_group_id="g", routing_key=fifo_queue, headers={})
     with Server(config_with(fifo_queue), broker, MemoryBackend()) as server:
-        task = Signature("job", uuid="task_once", broker_message_group_id="g")
+        server.sender.submit([task])
+        server.sender.submit([task])
+        server.sender.publish([task.with_(headers={"machinery_attempt": "2"})])
         server.send_task(task)
         server.send_task(task)
-        server.sender.publish([task.with_(routing_key=fifo_queue, headers={"machinery_attempt": "2"})])
     ids = [each["Attributes"]["MessageDeduplicationId"] for each in sqs_queues.take(fifo_queue)]
-    assert ids == ["task_once", "task_once:2"]
+    assert ids[:2] == ["task_once", "task_once:2"]
+    assert len(set(ids)) == 4
 
 
 def test_an_eta_on_a_fifo_queue_is_refused_when_it_is_sent(broker: SqsBroker, fifo_queue: str) -> None:

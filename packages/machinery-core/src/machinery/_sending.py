@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from machinery._headers import ATTEMPT, as_text
 from machinery._signatures import Signature, check_texts, new_task_uuid, raw_signature
@@ -54,7 +55,8 @@ class Sender:
         for signature in prepared:
             self._check(signature)
         if prepared:
-            self.submit(prepared)
+            is_known = any(signature.uuid for signature in signatures)
+            self.submit(prepared, _this_sending() if is_known else "")
         return prepared
 
     def send_group(self, members: Sequence[Signature], concurrency: int = 0) -> list[Signature]:
@@ -75,8 +77,8 @@ class Sender:
             raise GroupTooLarge(
                 f"a group of {len(prepared)} is too large: this result backend keeps at most {limit} members"
             )
-        now = datetime.now(UTC)
-        messages = [self._to_message(signature, now) for signature in prepared]
+        now, sending = datetime.now(UTC), _this_sending()
+        messages = [self._to_message(signature, now, sending) for signature in prepared]
         group = GroupMeta(prepared[0].group_uuid, tuple([signature.uuid for signature in prepared]), created_at=now)
         # A group is never seen without its members' records: it would look as if these were lost.
         self._backend.submit(_pending(prepared, now))
@@ -119,10 +121,13 @@ class Sender:
             first = next(error for _, error in errors if error is not None)
             raise PublishError(f"{len(refused)} of {len(messages)} messages were refused; the first: {first}", refused)
 
-    def submit(self, prepared: Sequence[Signature]) -> None:
-        """Store PENDING and publish signatures that are complete; for workers, who must pass on what Go accepted."""
+    def submit(self, prepared: Sequence[Signature], sending: str = "") -> None:
+        """Store PENDING and publish signatures that are complete; for workers, who must pass on what Go accepted.
+
+        ``sending`` tells them from the same tasks as they were sent before; a worker that is not sure sends doubles.
+        """
         now = datetime.now(UTC)
-        messages = [self._to_message(signature, now) for signature in prepared]
+        messages = [self._to_message(signature, now, sending) for signature in prepared]
         self._at_once(_pending(prepared, now), messages)
 
     def publish(self, prepared: Sequence[Signature]) -> None:
@@ -172,7 +177,7 @@ class Sender:
         if self.config.mixed_fleet:
             _refuse_what_harms_go(signature)
 
-    def _to_message(self, signature: Signature, now: datetime) -> Message:
+    def _to_message(self, signature: Signature, now: datetime, sending: str = "") -> Message:
         eta = signature.eta
         if eta is not None:
             longest = self._capabilities.max_delay
@@ -184,8 +189,8 @@ class Sender:
         if self._capabilities.headers_are_text:
             body = _with_text_headers(body)
         return Message(
-            encode_signature(body), queue, eta, signature.priority, signature.broker_message_group_id, _dedup_id(signature),
-            body.headers,
+            encode_signature(body), queue, eta, signature.priority, signature.broker_message_group_id,
+            _dedup_id(signature) + sending, body.headers,
         )  # fmt: skip
 
     def _addressed(self, signature: Signature) -> tuple[str, Signature]:
@@ -202,6 +207,11 @@ def _dedup_id(signature: Signature) -> str:
     """Go's is the uuid alone, so that a service which drops doubles drops each retry that comes soon (protocol §5.1)."""
     attempt = signature.headers.get(ATTEMPT) if signature.headers else None
     return f"{signature.uuid}:{attempt}" if attempt else signature.uuid
+
+
+def _this_sending() -> str:
+    """For deduplication ids: what an application sends again under its own uuid is to run again, and no double."""
+    return f":{uuid4().hex}"
 
 
 def _pending(prepared: Sequence[Signature], now: datetime) -> list[TaskState]:
