@@ -177,6 +177,33 @@ def test_what_follows_a_batch_of_unknown_fate_is_not_sent_before_it(
         broker.publish([Message(b"a", queue)])
 
 
+TOO_LONG = ClientError({"Error": {"Code": "BatchRequestTooLong"}}, "SendMessageBatch")
+EXPIRED = ClientError({"Error": {"Code": "ExpiredToken"}}, "SendMessageBatch")
+
+
+@pytest.mark.parametrize(
+    ("answers", "refused"),
+    [
+        ([TOO_LONG, None, *[ConnectionClosedError(endpoint_url="http://x") for _ in range(2)]], {2, 3}),
+        ([[failed(1, "InternalError")], EXPIRED], {1}),
+    ],
+    ids=["second-half-lost", "rights-lost-between"],
+)
+def test_what_was_accepted_before_the_rest_failed_is_not_named(
+    answers: list[Any],
+    refused: set[int],
+    broker: SqsBroker,
+    scripted: Callable[..., Scripted],
+    sqs_queues: Queues,
+    queue: str,
+) -> None:
+    scripted(*answers)
+    with pytest.raises(PublishError) as caught:
+        broker.publish([Message(b"%d" % number, queue) for number in range(4)])
+    assert set(caught.value.failures) == refused
+    assert {int(each["Body"]) for each in sqs_queues.take(queue)} == {0, 1, 2, 3} - refused
+
+
 # -- FIFO -------------------------------------------------------------------------------------------------------------------
 
 
