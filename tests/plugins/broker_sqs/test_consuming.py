@@ -59,6 +59,30 @@ def test_what_arrives_after_stop_is_given_back_at_once(broker: SqsBroker, sqs_qu
     eventually(lambda: sqs_queues.take(queue))  # in seconds, and not when ten minutes are over
 
 
+def test_what_nobody_waits_for_any_more_is_not_asked_for(sqs_url: str, queue: str) -> None:
+    broker = SqsBroker.from_url(sqs_url, config_with(receivers=1))  # and so two helpers
+    consumer = broker.consumer(queue, "c")
+    asked: list[object] = []
+    answered = threading.Event()
+
+    def receive(*arguments: object, **_: object) -> None:
+        asked.append(arguments)
+        answered.wait(PATIENCE)
+
+    broker._client.receive = receive  # type: ignore[method-assign]  # SQS is silent
+    broker._client.patience = 0.05
+    try:
+        for _ in range(3):
+            with pytest.raises(BrokerUnavailable, match="does not answer"):
+                consumer.receive(1, 0)
+    finally:
+        answered.set()
+    consumer.close()
+    consumer._receiver._helpers.shutdown(wait=True)
+    assert len(asked) <= 2
+    broker.close()
+
+
 def test_reset_makes_a_receive_that_waits_fail_and_the_next_one_works(broker: SqsBroker, queue: str) -> None:
     with closing(broker.consumer(queue, "c")) as consumer:
         caught: list[Exception] = []
