@@ -83,6 +83,22 @@ def test_what_nobody_waits_for_any_more_is_not_asked_for(sqs_url: str, queue: st
     broker.close()
 
 
+@pytest.mark.parametrize(("timeout", "waits"), [(0, 0), (0.9, 0), (1, 1), (5.0, 5), (60, 20)])
+def test_sqs_waits_for_all_the_seconds_that_a_receive_may_take(
+    timeout: float, waits: int, broker: SqsBroker, queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def take(_limit: int, wait: int, _requests: int) -> None:
+        asked.append(wait)
+
+    with closing(broker.consumer(queue, "c")) as consumer:
+        monkeypatch.setattr(consumer._receiver, "take", take)
+        with pytest.raises(BrokerUnavailable):
+            consumer.receive(1, timeout)
+    assert asked == [waits]
+
+
 def test_reset_makes_a_receive_that_waits_fail_and_the_next_one_works(broker: SqsBroker, queue: str) -> None:
     with closing(broker.consumer(queue, "c")) as consumer:
         caught: list[Exception] = []

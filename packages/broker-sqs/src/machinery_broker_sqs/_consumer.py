@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 LOOK_AGAIN = 1.0
 """Seconds between two looks where SQS is not to wait."""
+_JUST_BEGUN = 0.05
+"""Seconds that may be gone of a receive's time when SQS is asked: they do not cost it a whole second of waiting."""
 _LOGGER = logging.getLogger("machinery.sqs")
 
 
@@ -109,7 +111,7 @@ class SqsConsumer(Consumer):
 
     def _wait_within(self, left: float) -> int:
         """Whole seconds that SQS is to wait. A loan is reckoned from the request, so waiting must use up little of it."""
-        return int(min(left, self._client.options.poll, max(1.0, self._term / 2)))
+        return int(min(left + _JUST_BEGUN, self._client.options.poll, max(1.0, self._term / 2)))
 
     def _requests(self, limit: int) -> int:
         return min(self._client.options.receivers, math.ceil(limit / self._receiver.at_once))
