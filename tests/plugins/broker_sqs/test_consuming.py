@@ -157,6 +157,26 @@ def test_a_postponed_message_is_counted_anew_and_a_given_back_one_is_not(broker:
     assert [each["Body"] for each in sqs_queues.take(queue)] == ["a"]
 
 
+def test_an_original_whose_copy_is_sent_goes_though_its_lease_ended_before_sqs_was_back(
+    broker: SqsBroker, sqs_queues: Queues, queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker.publish([Message(b"a", queue)])
+    with closing(broker.consumer(queue, "c")) as consumer:
+        received = consumer.receive(1, 10)
+        assert len(received) == 1
+
+        def fail(_: object) -> set[int]:
+            raise BrokerUnavailable("gone")
+
+        with monkeypatch.context() as away:
+            away.setattr(consumer, "_delete", fail)
+            with pytest.raises(BrokerUnavailable):
+                consumer.postpone(received, timedelta(0))
+        received[0].handle.ends = 0.0
+        assert consumer.postpone(received, timedelta(0)) == []
+    assert sqs_queues.counts(queue) == (1, 0, 0)
+
+
 def test_attributes_of_others_survive_a_postponement(broker: SqsBroker, sqs_queues: Queues, queue: str) -> None:
     trace = {"trace": {"DataType": "String", "StringValue": "1"}}
     sqs_queues.send(queue, "a", MessageAttributes=trace)

@@ -199,7 +199,10 @@ class SqsConsumer(Consumer):
         *,
         in_time: bool = False,
     ) -> list[Delivery]:
-        """Have ``act`` end these loans; it answers at which positions they were over. ``in_time``: only while the lease lasts."""
+        """Have ``act`` end these loans; it answers at which positions they were over.
+
+        ``in_time``: only while the lease lasts, unless a copy is on its way: then the original is one too many.
+        """
         self._check_open()
         ours: list[Delivery] = []
         lost: list[Delivery] = []
@@ -210,7 +213,8 @@ class SqsConsumer(Consumer):
                     lost.append(delivery)
                     continue
                 del self._loans[id(delivery)]
-                (lost if in_time and delivery.handle.ends <= now else ours).append(delivery)
+                loan: Loan = delivery.handle
+                (lost if in_time and loan.ends <= now and not loan.is_copied else ours).append(delivery)
         if not ours:
             return lost
         try:
