@@ -145,6 +145,11 @@ def test_an_applications_own_client_serves_and_stays_its_own(sqs_queues: Queues,
     assert sqs_queues.counts(queue) == (0, 0, 0)
 
 
+def test_an_applications_client_says_where_the_queues_are_and_not_the_section(sqs_queues: Queues) -> None:
+    with closing(SqsBroker(sqs_queues.client, config_with(endpoint_url="http://elsewhere:1"), account="1")) as broker:
+        assert broker._queues.address("q") == f"{sqs_queues.client.meta.endpoint_url}/1/q"
+
+
 def test_a_receive_waits_for_less_than_an_applications_client_waits_for_an_answer(
     sqs_queues: Queues, queue: str
 ) -> None:
