@@ -33,17 +33,17 @@ def test_a_message_is_as_go_writes_it_a_body_and_no_attributes(
     assert "MessageAttributes" not in message
 
 
-@pytest.mark.parametrize(("seconds", "earliest"), [(0.2, 0.2), (1.4, 1.4)], ids=["below-a-second", "with-a-fraction"])
-def test_a_delay_is_rounded_up_and_always_said(
-    seconds: float, earliest: float, broker: SqsBroker, sqs_queues: Queues, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("seconds", [0.2, 1.4], ids=["below-a-second", "with-a-fraction"])
+def test_a_delay_is_rounded_up_and_always_said(seconds: float, broker: SqsBroker, sqs_queues: Queues) -> None:
     queue = sqs_queues.create(DelaySeconds=600)  # which holds for what says nothing of it
     begin = datetime.now(UTC)
     broker.publish([Message(b"now", queue), Message(b"later", queue, begin + timedelta(seconds=seconds))])
-    assert [each["Body"] for each in sqs_queues.take(queue)] == ["now"]
-    (later,) = sqs_queues.take(queue, wait=10)
-    assert later["Body"] == "later"
-    assert datetime.now(UTC) - begin >= timedelta(seconds=earliest)
+    came: dict[str, datetime] = {}
+    while len(came) < 2:
+        found = sqs_queues.take(queue, wait=20)
+        assert found
+        came.update({each["Body"]: datetime.now(UTC) for each in found})
+    assert came["later"] - begin >= timedelta(seconds=seconds)
 
 
 def test_a_batch_is_split_by_what_one_request_may_hold(broker: SqsBroker, sqs_queues: Queues, queue: str) -> None:
