@@ -111,7 +111,6 @@ class TestWhatEitherMaySpoil:
     test_a_task_that_is_sent_again_runs_again = WorkflowContract.test_a_task_that_is_sent_again_runs_again
     test_a_chain_passes_results_from_link_to_link = WorkflowContract.test_a_chain_passes_results_from_link_to_link
     test_a_chain_ends_with_its_first_failure = WorkflowContract.test_a_chain_ends_with_its_first_failure
-    test_a_large_group_runs_whole = WorkflowContract.test_a_large_group_runs_whole
     test_a_chord_calls_back_with_the_results_of_its_group = (
         WorkflowContract.test_a_chord_calls_back_with_the_results_of_its_group
     )

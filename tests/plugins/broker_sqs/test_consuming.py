@@ -59,6 +59,46 @@ def test_what_arrives_after_stop_is_given_back_at_once(broker: SqsBroker, sqs_qu
     eventually(lambda: sqs_queues.take(queue))  # in seconds, and not when ten minutes are over
 
 
+def test_what_nobody_waits_for_any_more_is_not_asked_for(sqs_url: str, queue: str) -> None:
+    broker = SqsBroker.from_url(sqs_url, config_with(receivers=1))  # and so two helpers
+    consumer = broker.consumer(queue, "c")
+    asked: list[object] = []
+    answered = threading.Event()
+
+    def receive(*arguments: object, **_: object) -> None:
+        asked.append(arguments)
+        answered.wait(PATIENCE)
+
+    broker._client.receive = receive  # type: ignore[method-assign]  # SQS is silent
+    broker._client.patience = 0.05
+    try:
+        for _ in range(3):
+            with pytest.raises(BrokerUnavailable, match="does not answer"):
+                consumer.receive(1, 0)
+    finally:
+        answered.set()
+    consumer.close()
+    consumer._receiver._helpers.shutdown(wait=True)
+    assert len(asked) <= 2
+    broker.close()
+
+
+@pytest.mark.parametrize(("timeout", "waits"), [(0, 0), (0.9, 0), (1, 1), (5.0, 5), (60, 20)])
+def test_sqs_waits_for_all_the_seconds_that_a_receive_may_take(
+    timeout: float, waits: int, broker: SqsBroker, queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def take(_limit: int, wait: int, _requests: int) -> None:
+        asked.append(wait)
+
+    with closing(broker.consumer(queue, "c")) as consumer:
+        monkeypatch.setattr(consumer._receiver, "take", take)
+        with pytest.raises(BrokerUnavailable):
+            consumer.receive(1, timeout)
+    assert asked == [waits]
+
+
 def test_reset_makes_a_receive_that_waits_fail_and_the_next_one_works(broker: SqsBroker, queue: str) -> None:
     with closing(broker.consumer(queue, "c")) as consumer:
         caught: list[Exception] = []
@@ -115,6 +155,26 @@ def test_a_postponed_message_is_counted_anew_and_a_given_back_one_is_not(broker:
     assert "redrive policy" in letter.reason
     assert broker.requeue_dead(queue) == 1
     assert [each["Body"] for each in sqs_queues.take(queue)] == ["a"]
+
+
+def test_an_original_whose_copy_is_sent_goes_though_its_lease_ended_before_sqs_was_back(
+    broker: SqsBroker, sqs_queues: Queues, queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker.publish([Message(b"a", queue)])
+    with closing(broker.consumer(queue, "c")) as consumer:
+        received = consumer.receive(1, 10)
+        assert len(received) == 1
+
+        def fail(_: object) -> set[int]:
+            raise BrokerUnavailable("gone")
+
+        with monkeypatch.context() as away:
+            away.setattr(consumer, "_delete", fail)
+            with pytest.raises(BrokerUnavailable):
+                consumer.postpone(received, timedelta(0))
+        received[0].handle.ends = 0.0
+        assert consumer.postpone(received, timedelta(0)) == []
+    assert sqs_queues.counts(queue) == (1, 0, 0)
 
 
 def test_attributes_of_others_survive_a_postponement(broker: SqsBroker, sqs_queues: Queues, queue: str) -> None:

@@ -38,6 +38,7 @@ def answer(code: str, text: str = "words", status: int = 400) -> driver.ClientEr
         (answer("AWS.SimpleQueueService.NonExistentQueue"), QueueMissing, "create-queues URL jobs"),
         (answer("QueueDoesNotExist"), QueueMissing, "create-queues URL jobs"),
         (answer("AccessDenied"), ConfigError, "rights"),
+        (answer("KMS.AccessDeniedException"), ConfigError, "encrypted"),
         (answer("ExpiredToken"), ConfigError, "expired"),
         (answer("InvalidAddress"), ConfigError, "address"),
         (answer("404"), ConfigError, "no SQS"),
@@ -52,7 +53,8 @@ def answer(code: str, text: str = "words", status: int = 400) -> driver.ClientEr
     ],
     ids=[
         *("unreachable", "timeout", "reset", "throttled", "over-limit", "status", "missing-query", "missing-json"),
-        *("denied", "expired", "address", "not-found", "unsupported", "no-credentials", "tls", "header", "parameters"),
+        *("denied", "key-denied", "expired", "address", "not-found", "unsupported", "no-credentials", "tls"),
+        *("header", "parameters"),
         *("parser", "no-region", "ours"),
     ],
 )
@@ -62,10 +64,20 @@ def test_each_error_has_its_line_in_the_table(error: Exception, kind: type[Machi
     assert words in str(translated)
 
 
-def test_a_refused_signature_is_not_quoted() -> None:
-    translated = translate(answer("SignatureDoesNotMatch", "X-Amz-Security-Token:SECRET"), "here")
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("SignatureDoesNotMatch", "secret key is wrong"),
+        ("InvalidSignatureException", "secret key is wrong"),
+        ("IncompleteSignature", "malformed"),
+        ("IncompleteSignatureException", "malformed"),
+    ],
+)
+def test_a_refused_signature_is_a_config_error_and_not_quoted(code: str, words: str) -> None:
+    translated = translate(answer(code, "X-Amz-Security-Token:SECRET"), "here")
+    assert type(translated) is ConfigError
     assert "SECRET" not in str(translated)
-    assert "secret key is wrong" in str(translated)
+    assert words in str(translated)
 
 
 def test_what_is_too_large_is_for_whoever_made_the_batch() -> None:
@@ -79,11 +91,12 @@ def test_what_is_too_large_is_for_whoever_made_the_batch() -> None:
     [
         ({"Code": "InternalError", "SenderFault": False}, True, False),
         ({"Code": "RequestThrottled", "SenderFault": True}, True, False),
+        ({"Code": "KMS.ThrottlingException", "SenderFault": True}, True, False),
         ({"Code": "ReceiptHandleIsInvalid", "SenderFault": True}, False, True),
         ({"Code": "AWS.SimpleQueueService.MessageNotInflight", "SenderFault": True}, False, True),
         ({"Code": "InvalidMessageContents", "SenderFault": True}, False, False),
     ],
-    ids=["internal", "throttled", "receipt", "not-in-flight", "contents"],
+    ids=["internal", "throttled", "key-throttled", "receipt", "not-in-flight", "contents"],
 )
 def test_an_entry_of_a_batch_fails_for_now_or_for_good(failed: dict[str, Any], passing: bool, over: bool) -> None:
     assert is_entry_passing(failed) is passing

@@ -42,8 +42,14 @@ def _no_region(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
             "1",
             "https://vpce-1.sqs.eu-west-2.vpce.amazonaws.com",
         ),
+        (
+            "https://vpce-0a1-ab3defgh-eu-west-2a.sqs.eu-west-2.vpce.amazonaws.com/1",
+            "eu-west-2",
+            "1",
+            "https://vpce-0a1-ab3defgh-eu-west-2a.sqs.eu-west-2.vpce.amazonaws.com",
+        ),
     ],
-    ids=["aws", "slash", "region", "no-account", "emulator", "http", "vpc"],
+    ids=["aws", "slash", "region", "no-account", "emulator", "http", "vpc", "vpc-of-a-zone"],
 )
 def test_a_url_says_where_the_queues_are(url: str, region: str, account: str, endpoint: str) -> None:
     options = to_service(url, Config()).options
@@ -68,6 +74,7 @@ def test_the_region_is_the_arguments_else_the_urls_else_gos_variable_else_botos(
     assert region("sqs://") == "eu-central-1"
     monkeypatch.setenv("AWS_REGION", "eu-north-1")
     assert region("sqs://") == "eu-north-1"
+    assert region("http://sqs-double-1:4566/0") == "eu-north-1"  # a host's name, which looks like a region's
     assert region(AWS) == "eu-west-1"
     assert region(AWS, region="us-east-1") == "us-east-1"
     assert region(AWS + "?region=us-west-1", region="us-east-1") == "us-west-1"

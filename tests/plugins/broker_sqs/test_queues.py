@@ -15,6 +15,8 @@ from machinery.abc import Message
 from machinery.errors import BrokerUnavailable, Closed, ConfigError
 from machinery_broker_sqs import SqsBroker
 from machinery_broker_sqs._command import create_queues
+from machinery_broker_sqs._errors import QueueMissing
+from machinery_broker_sqs._queues import Queues as Addresses
 from tests.plugins.broker_sqs.conftest import config_with
 
 if TYPE_CHECKING:
@@ -58,6 +60,22 @@ def test_a_queue_that_has_no_place_for_dead_letters_gets_one(sqs_queues: Queues)
     found = sqs_queues.attributes(queue)
     assert json.loads(found["RedrivePolicy"])["maxReceiveCount"] == 9
     assert found["VisibilityTimeout"] == "77"
+
+
+def test_a_queue_that_was_just_made_is_waited_for(
+    sqs_queues: Queues, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attributes = Addresses.attributes
+    unknown = iter([True, True])
+
+    def late(self: Addresses, queue: str, *names: str) -> dict[str, str]:
+        if names == ("QueueArn",) and next(unknown, False):
+            raise QueueMissing("not yet")
+        return attributes(self, queue, *names)
+
+    monkeypatch.setattr(Addresses, "attributes", late)
+    assert create_queues([sqs_queues.url, name]) == 0
+    assert sqs_queues.attributes(name)["RedrivePolicy"]
 
 
 def test_the_flags_say_what_is_made(sqs_queues: Queues, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,6 +143,11 @@ def test_an_applications_own_client_serves_and_stays_its_own(sqs_queues: Queues,
     with pytest.raises(Closed):
         broker.purge(queue)
     assert sqs_queues.counts(queue) == (0, 0, 0)
+
+
+def test_an_applications_client_says_where_the_queues_are_and_not_the_section(sqs_queues: Queues) -> None:
+    with closing(SqsBroker(sqs_queues.client, config_with(endpoint_url="http://elsewhere:1"), account="1")) as broker:
+        assert broker._queues.address("q") == f"{sqs_queues.client.meta.endpoint_url}/1/q"
 
 
 def test_a_receive_waits_for_less_than_an_applications_client_waits_for_an_answer(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from machinery.errors import BrokerUnavailable, Unavailable
+from machinery.errors import BrokerUnavailable, Closed, MachineryError
 from machinery_broker_sqs._client import Pauses
 from machinery_broker_sqs._errors import is_entry_passing, text_of
 
@@ -32,8 +32,8 @@ def carry_out(
             answer = client.call(
                 operation, queue, QueueUrl=address, Entries=[{"Id": str(at), **entries[at]} for at in left]
             )
-        except Unavailable as error:
-            if pauses is None:
+        except MachineryError as error:  # credentials may run out between two requests
+            if pauses is None or isinstance(error, Closed):
                 raise
             return {**refused, **{at: {UNAVAILABLE: error} for at in left}}
         failed = {int(each["Id"]): each for each in answer.get("Failed") or ()}

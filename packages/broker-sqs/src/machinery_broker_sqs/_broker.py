@@ -42,7 +42,11 @@ class SqsBroker(Broker):
         made = require_client(client)
         opted = to_options(config, options)
         longest = timedelta(seconds=max(0, int(made.meta.config.read_timeout) - 1))
-        opted = replace(opted, receive_wait_time_seconds=min(opted.receive_wait_time_seconds, longest))
+        opted = replace(
+            opted,
+            receive_wait_time_seconds=min(opted.receive_wait_time_seconds, longest),
+            endpoint_url="",  # the client's holds, for the queues' addresses too
+        )
         _, read = to_timeouts(opted, config)
         address = redact_url(made.meta.endpoint_url)
         self._set_up(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from machinery.abc import Config
 from machinery.errors import ConfigError
-from machinery_broker_sqs._client import Client
+from machinery_broker_sqs._client import Client, Pauses
 from machinery_broker_sqs._driver import make_clients
 from machinery_broker_sqs._errors import QueueMissing
 from machinery_broker_sqs._options import SQS_SECTION, to_service
@@ -26,6 +26,8 @@ _RETENTION = 1_209_600
 _RECEIVES = 100
 """A message that is handed back is counted; a crash is found out by the workers long before."""
 _MOST_RECEIVES = 1000
+_SETTLES_WITHIN = 10.0
+"""Seconds that SQS has to find a queue that was just made."""
 
 
 def create_queues(arguments: Sequence[str]) -> int:
@@ -73,7 +75,7 @@ class _Making:
                 f"dead letters of {queue} cannot go to {target}: of a FIFO queue they go to a FIFO queue, of another to another"
             )
         yield self._create(target, {})
-        arn = self._queues.attributes(target, "QueueArn")["QueueArn"]
+        arn = self._arn(target)
         policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": self._parsed.max_receives})
         if found is None:
             yield self._create(queue, {"RedrivePolicy": policy})
@@ -92,6 +94,16 @@ class _Making:
             return self._queues.attributes(queue)
         except QueueMissing:
             return None
+
+    def _arn(self, queue: str) -> str:
+        """Of a queue that is there, or was just made: SQS may not know it yet, and says a second is to be waited."""
+        pauses = Pauses(_SETTLES_WITHIN)
+        while True:
+            try:
+                return self._queues.attributes(queue, "QueueArn")["QueueArn"]
+            except QueueMissing:
+                if not pauses.take():
+                    raise
 
     def _create(self, queue: str, more: dict[str, str]) -> str:
         if self._find(queue) is not None:

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 LOOK_AGAIN = 1.0
 """Seconds between two looks where SQS is not to wait."""
+_JUST_BEGUN = 0.05
+"""Seconds that may be gone of a receive's time when SQS is asked: they do not cost it a whole second of waiting."""
 _LOGGER = logging.getLogger("machinery.sqs")
 
 
@@ -109,7 +111,7 @@ class SqsConsumer(Consumer):
 
     def _wait_within(self, left: float) -> int:
         """Whole seconds that SQS is to wait. A loan is reckoned from the request, so waiting must use up little of it."""
-        return int(min(left, self._client.options.poll, max(1.0, self._term / 2)))
+        return int(min(left + _JUST_BEGUN, self._client.options.poll, max(1.0, self._term / 2)))
 
     def _requests(self, limit: int) -> int:
         return min(self._client.options.receivers, math.ceil(limit / self._receiver.at_once))
@@ -197,7 +199,10 @@ class SqsConsumer(Consumer):
         *,
         in_time: bool = False,
     ) -> list[Delivery]:
-        """Have ``act`` end these loans; it answers at which positions they were over. ``in_time``: only while the lease lasts."""
+        """Have ``act`` end these loans; it answers at which positions they were over.
+
+        ``in_time``: only while the lease lasts, unless a copy is on its way: then the original is one too many.
+        """
         self._check_open()
         ours: list[Delivery] = []
         lost: list[Delivery] = []
@@ -208,7 +213,8 @@ class SqsConsumer(Consumer):
                     lost.append(delivery)
                     continue
                 del self._loans[id(delivery)]
-                (lost if in_time and delivery.handle.ends <= now else ours).append(delivery)
+                loan: Loan = delivery.handle
+                (lost if in_time and loan.ends <= now and not loan.is_copied else ours).append(delivery)
         if not ours:
             return lost
         try:

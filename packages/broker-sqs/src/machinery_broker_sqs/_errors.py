@@ -47,6 +47,7 @@ PASSING_CODES = frozenset(
         "InternalError",
         "InternalFailure",
         "InternalServerError",
+        "KMS.ThrottlingException",
         "KmsThrottled",
         "OverLimit",
         "RequestLimitExceeded",
@@ -79,16 +80,23 @@ _REFUSED_CODES = {
     "ExpiredToken": "the credentials have expired",
     "ExpiredTokenException": "the credentials have expired",
     "IncompleteSignature": "the credentials are malformed",
+    "IncompleteSignatureException": "the credentials are malformed",
     "InvalidAccessKeyId": "it does not know the access key",
     "InvalidClientTokenId": "it does not know the access key",
     "InvalidSecurity": "it does not accept the credentials",
+    "InvalidSignatureException": "the secret key is wrong, or this machine's clock, or the region",
+    "KMS.AccessDeniedException": "this identity may not use the key that the queue is encrypted with",
+    "KmsAccessDenied": "this identity may not use the key that the queue is encrypted with",
     "MissingAuthenticationToken": "it wants credentials",
+    "MissingAuthenticationTokenException": "it wants credentials",
     "OptInRequired": "this account has not opted in",
     "RequestExpired": "this machine's clock is wrong",
     "SignatureDoesNotMatch": "the secret key is wrong, or this machine's clock, or the region",
     "UnrecognizedClientException": "it does not know the access key",
 }
-_QUOTING_CODES = frozenset({"IncompleteSignature", "InvalidSignatureException", "SignatureDoesNotMatch"})
+_QUOTING_CODES = frozenset(
+    {"IncompleteSignature", "IncompleteSignatureException", "InvalidSignatureException", "SignatureDoesNotMatch"}
+)
 """Answers that quote the request's headers, those with the access key and the session token among them."""
 
 

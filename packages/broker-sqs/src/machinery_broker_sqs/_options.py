@@ -190,7 +190,7 @@ def _place(parsed: ServiceUrl) -> tuple[str, str]:
     ((host, port),) = parsed.hosts
     known = _HOST_OF_REGION.fullmatch(host.lower())
     if parsed.scheme in {"http", "https"}:
-        within = known[1] if known else (found[0] if (found := _REGION.search(host.lower())) else "")
+        within = known[1] if known else next(filter(_REGION.fullmatch, host.lower().split(".")[1:]), "")
         return within, f"{parsed.scheme}://{_authority(host, port)}"
     if known and port is None:
         return known[1], f"https://{host.lower()}"

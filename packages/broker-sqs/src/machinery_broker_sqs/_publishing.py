@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import defaultdict, deque
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -88,31 +88,27 @@ class Publisher:
     def send(self, queue: str, letters: Sequence[Letter]) -> dict[int, Exception]:
         """Put letters on a queue, in order. Returns what was not accepted, by position; the others were. Raises `Closed`."""
         refused: dict[int, Exception] = {}
-        for batch in _batches(letters):
+        batches = deque(_batches(letters))
+        while batches:
+            batch = batches.popleft()
+            entries = [letters[at].entry(queue) for at in batch]
             try:
-                refused.update(self._send_batch(queue, batch, letters))
-            except Unavailable as error:  # what comes after it must not go before it
+                found = carry_out(self._client, "send_message_batch", queue, self._queues.address(queue), entries)
+            except BatchTooLarge as error:  # the queue, or another kind of SQS, takes less
+                if len(batch) > 1:
+                    middle = len(batch) // 2
+                    batches.extendleft((batch[middle:], batch[:middle]))
+                else:
+                    size = letters[batch[0]].size
+                    refused[batch[0]] = MessageTooLarge(f"SQS refuses a message of {size} bytes: {error}")
+            except MachineryError as error:  # what comes after it must not go before it
+                if not isinstance(error, Unavailable):
+                    self._client.check_open()
                 refused.update(dict.fromkeys(range(batch[0], len(letters)), error))
                 break
-            except MachineryError as error:
-                self._client.check_open()
-                refused.update(dict.fromkeys(range(batch[0], len(letters)), error))
-                break
+            else:
+                refused.update({batch[at]: _to_error(failed, letters[batch[at]]) for at, failed in found.items()})
         return refused
-
-    def _send_batch(self, queue: str, batch: Sequence[int], letters: Sequence[Letter]) -> dict[int, Exception]:
-        entries = [letters[at].entry(queue) for at in batch]
-        try:
-            found = carry_out(self._client, "send_message_batch", queue, self._queues.address(queue), entries)
-        except BatchTooLarge as error:  # the queue, or another kind of SQS, takes less
-            if len(batch) == 1:
-                return {batch[0]: MessageTooLarge(f"SQS refuses a message of {letters[batch[0]].size} bytes: {error}")}
-            middle = len(batch) // 2
-            return {
-                **self._send_batch(queue, batch[:middle], letters),
-                **self._send_batch(queue, batch[middle:], letters),
-            }
-        return {batch[at]: _to_error(failed, letters[batch[at]]) for at, failed in found.items()}
 
 
 def _to_letter(message: Message, now: datetime) -> Letter:

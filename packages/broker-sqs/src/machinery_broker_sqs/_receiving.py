@@ -43,6 +43,11 @@ class Round:
         self._guard = threading.Lock()
         self._is_over = False
 
+    @property
+    def is_over(self) -> bool:
+        """Whether nobody waits any longer."""
+        return self._is_over
+
     def bring(self, what: Received | Exception) -> bool:
         """Whether somebody still waits for it."""
         with self._guard:
@@ -133,6 +138,8 @@ class Receiver:
         self._helpers.shutdown(wait=False)
 
     def _ask(self, current: Round, address: str, count: int, wait: int) -> None:
+        if current.is_over:  # all helpers were held up until now
+            return
         begun = monotonic()
 
         def use(messages: list[dict[str, Any]]) -> None:

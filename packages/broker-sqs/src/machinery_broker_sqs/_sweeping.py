@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+from email.utils import parsedate_to_datetime
+from time import time
 from typing import TYPE_CHECKING, Any, Self
 
 from machinery.errors import MachineryError
@@ -41,9 +43,14 @@ class Sweep:
             self._client.give_back(self._queue, self._queues.address(self._queue), self._held)
 
     def batches(self) -> Iterator[list[Found]]:
-        """All that waits, ten at a time, each message once. Raises as `Client.call`."""
+        """All that waits now, ten at a time, each message once. Raises as `Client.call`.
+
+        What is sent meanwhile is left: a dead letter that is sent again may die and be back before the passage has ended.
+        """
         address = self._queues.address(self._queue)
         wait = 0
+        ends = 0.0
+        seen: set[str] = set()
         while True:
             answer = self._client.call(
                 "receive_message",
@@ -56,10 +63,13 @@ class Sweep:
                 MessageAttributeNames=["All"],
             )
             found: list[Found] = answer.get("Messages") or []
-            if found:
+            ends = ends or _answered_at(answer) + 1  # it says whole seconds
+            self._held += [message["ReceiptHandle"] for message in found]
+            due = [message for message in found if message["MessageId"] not in seen and _sent_at(message) <= ends]
+            if due:
                 wait = 0
-                self._held += [message["ReceiptHandle"] for message in found]
-                yield found
+                seen.update(message["MessageId"] for message in due)
+                yield due
             elif wait or not int(self._queues.attributes(self._queue, _WAITING).get(_WAITING) or 0):
                 return
             else:
@@ -80,6 +90,19 @@ class Sweep:
                 elif UNAVAILABLE in refused[at]:
                     raise refused[at][UNAVAILABLE]
         return gone
+
+
+def _answered_at(answer: Found) -> float:
+    """When SQS answered, by its own clock, which its messages' times are of too; Unix seconds."""
+    said = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", "")
+    try:
+        return parsedate_to_datetime(said).timestamp()
+    except ValueError:
+        return time()
+
+
+def _sent_at(message: Found) -> float:
+    return int((message.get("Attributes") or {}).get("SentTimestamp", 0)) / 1000
 
 
 def source_of(message: Found) -> str:
