@@ -115,6 +115,15 @@ def due(message: Any) -> Any:
 
 
 def _batches(contents: Sequence[tuple[int, Any]]) -> Iterator[list[tuple[int, Any]]]:
+    """In calls as Pub/Sub takes them: of its size, and each with one ordering key. Those of one key stay in order."""
+    by_key: dict[str, list[tuple[int, Any]]] = defaultdict(list)
+    for position, content in contents:
+        by_key[content.ordering_key].append((position, content))
+    for same in by_key.values():
+        yield from _batches_of_one_key(same)
+
+
+def _batches_of_one_key(contents: Sequence[tuple[int, Any]]) -> Iterator[list[tuple[int, Any]]]:
     batch: list[tuple[int, Any]] = []
     size = LONGEST_KEY  # for the topic's name
     for position, content in contents:
