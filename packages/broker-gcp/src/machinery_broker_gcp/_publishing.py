@@ -54,9 +54,12 @@ class Publisher:
 
     def put(self, topic: str, contents: Sequence[Any]) -> None:
         """What is Pub/Sub's already, to a topic of that short name. Raises `MachineryError` unless all of it was accepted."""
-        failures = self._send(topic, list(enumerate(contents)))
-        for error in failures.values():
+        for error in self.try_to_put(topic, contents).values():
             raise error
+
+    def try_to_put(self, topic: str, contents: Sequence[Any]) -> dict[int, Exception]:
+        """As `put`; returns by position what was not accepted."""
+        return self._send(topic, list(enumerate(contents)))
 
     def _send(self, topic: str, contents: Sequence[tuple[int, Any]]) -> dict[int, Exception]:
         """Send in order. Once a call fails for want of the service, the rest is not tried."""
