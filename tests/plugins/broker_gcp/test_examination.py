@@ -91,6 +91,16 @@ def test_a_worker_does_not_begin_without_the_topics_beside_its_queue(
         broker.consumer(queue, "me").receive(1, 5)
 
 
+@pytest.mark.parametrize("which", ["delay", "dead"])
+def test_a_worker_does_not_begin_where_what_it_puts_aside_would_be_dropped(
+    broker: PubsubBroker, make_queue: MakeQueue, config: Config, raw: Stubs, which: str
+) -> None:
+    queue = make_queue(config.default_queue)
+    raw.delete_subscription(subscription(f"{queue}-{which}"))
+    with pytest.raises(ConfigError, match=f"no subscription '{queue}-{which}'"):
+        broker.consumer(queue, "me").receive(1, 5)
+
+
 def test_a_subscription_that_loses_or_buries_tasks_is_warned_of(
     make_broker: MakeBroker, make_queue: MakeQueue, config: Config, raw: Stubs
 ) -> None:

@@ -48,10 +48,9 @@ def check_resources(client: Client, queue: str) -> None:
         return
     names = client.names
     find_subscription(client, names.subscription_of(queue))
-    topics = [delay_of(queue), *([dead_of(queue)] if client.service.options.dead_letters else [])]
-    for topic in topics:
-        find_topic(client, topic)
-    find_subscription(client, delay_of(queue))
+    for beside in [delay_of(queue), *([dead_of(queue)] if client.service.options.dead_letters else [])]:
+        find_topic(client, beside)
+        find_subscription(client, beside)  # a topic without one drops what it is sent
     client.checked.add(queue)
 
 
