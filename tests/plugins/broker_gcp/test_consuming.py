@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import grpc
 import pytest
+from google.pubsub_v1 import types
 
 from machinery import Server
 from machinery.abc import Config, Consumer, Delivery, Message
@@ -191,6 +192,20 @@ def test_a_stream_that_ends_after_it_was_well_is_opened_again_without_a_word(
         (delivery,) = receive(consumer, 1)
         assert delivery.body == b"b"
         assert consumer.ack([delivery]) == []
+
+
+def test_a_stream_that_ends_before_a_message_came_is_an_error_and_not_opened_again_at_once(
+    broker: PubsubBroker, make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    consumer = broker.consumer(make_queue(), "me")
+
+    def stream(*_: Any) -> Iterator[Any]:
+        yield types.StreamingPullResponse.pb()()  # Pub/Sub may say first what the subscription is like
+        raise Ended(grpc.StatusCode.UNAVAILABLE, "not now")
+
+    monkeypatch.setattr(broker._client, "stream", stream)
+    with pytest.raises(BrokerUnavailable, match="not now"):
+        consumer.receive(1, 0.5)
 
 
 def test_a_delivery_after_the_first_is_known_where_pubsub_counts(
