@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -15,7 +16,7 @@ from machinery.errors import BrokerUnavailable, ConfigError, Unsupported
 from machinery.testing._expectations import eventually
 from machinery.testing._kept_consumer import KeptConsumer
 from machinery_broker_gcp import PubsubBroker, _delays
-from machinery_broker_gcp._client import PUBLISH
+from machinery_broker_gcp._client import ACKNOWLEDGE, PUBLISH
 from machinery_broker_gcp._delays import HELD, HOPS, _hop
 from tests.plugins.broker_gcp.conftest import PROJECT, MakeQueue
 from tests.services.pubsub import Stubs
@@ -71,6 +72,31 @@ def test_what_a_keeper_holds_goes_to_others_when_it_stops(
         eventually(lambda: delays_of(consumer)._held)
     (received,) = raw.pull(subscription(f"{queue}-delay"), 10)
     assert received.message.data == b"soon"
+
+
+def test_what_is_being_sent_on_is_acknowledged_before_all_is_closed(
+    broker: PubsubBroker, make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = make_queue()
+    broker.publish([Message(b"soon", queue, eta=soon(0.1))])
+    begun = threading.Event()
+    done: list[Any] = []
+    call = broker._client.call
+
+    def slow(method: Any, request: Any, **options: Any) -> Any:
+        if method is PUBLISH:
+            begun.set()
+            time.sleep(0.2)
+        answer = call(method, request, **options)
+        done.append(method)
+        return answer
+
+    monkeypatch.setattr(broker._client, "call", slow)
+    consumer = broker.consumer(queue, "me")
+    consumer.maintain()
+    assert begun.wait(15)
+    consumer.close()
+    assert done == [PUBLISH, ACKNOWLEDGE]
 
 
 def test_what_lies_there_without_a_time_is_due(broker: PubsubBroker, make_queue: MakeQueue, raw: Stubs) -> None:

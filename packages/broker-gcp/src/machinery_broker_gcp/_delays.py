@@ -45,7 +45,7 @@ _LONGEST_WAIT = 60.0
 _LASTING = 5.0
 """Seconds after which a stream that ends counts as one that had been well."""
 _GOODBYE = 0.5
-"""Seconds that closing waits for the stream to end."""
+"""Seconds that closing waits for the stream to end, and for what is being sent on."""
 
 
 class _Entry(NamedTuple):
@@ -242,11 +242,13 @@ class Delays:
         self._client.give_back_soon(self._subscription, [each.ack_id for each in held])
 
     def close(self) -> None:
-        """End the stream."""
+        """End the stream, and let what is being sent on be acknowledged: else it would be sent on again."""
         self.stop()
-        stream = self._stream
+        stream, thread = self._stream, self._thread
         if stream is not None and not stream.wait(_GOODBYE):
             stream.cut()
+        if thread is not None:
+            thread.join(_GOODBYE)
 
 
 def _hop(rest: float) -> int:
