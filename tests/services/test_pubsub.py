@@ -258,6 +258,7 @@ def test_a_journal_keeps_what_was_promised(tmp_path: Path) -> None:
         pytest.param([PubsubMessage(data=b"1")] * 1001, id="too many"),
         pytest.param([PubsubMessage(data=b"1" * 10_000_001)], id="too large"),
         pytest.param([PubsubMessage(data=b"1", attributes={"reason": "r" * 1025})], id="too long an attribute"),
+        pytest.param([PubsubMessage(data=b"1", ordering_key=key) for key in "ab"], id="two ordering keys"),
     ],
 )
 def test_what_the_service_would_refuse_is_refused(messages: list[Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from io import StringIO
 from typing import Any
@@ -10,6 +10,8 @@ from uuid import uuid4
 
 import grpc
 import pytest
+from google.protobuf import any_pb2
+from google.rpc import error_details_pb2, status_pb2
 
 from machinery.abc import Config
 from machinery_broker_gcp import PubsubBroker
@@ -71,12 +73,22 @@ def raw(pubsub_host: str) -> Iterator[Stubs]:
 class Ended(grpc.RpcError):  # type: ignore[misc] # gRPC has no types
     """A call that ended so."""
 
-    def __init__(self, code: grpc.StatusCode, details: str) -> None:
+    def __init__(self, code: grpc.StatusCode, details: str, info: Mapping[str, str] | None = None) -> None:
+        """``info``: the metadata of the ``ErrorInfo`` that goes with it."""
         self._code = code
         self._details = details
+        self._info = info
 
     def code(self) -> grpc.StatusCode:
         return self._code
 
     def details(self) -> str:
         return self._details
+
+    def trailing_metadata(self) -> Sequence[tuple[str, bytes]]:
+        if self._info is None:
+            return ()
+        detail = any_pb2.Any()
+        detail.Pack(error_details_pb2.ErrorInfo(domain="googleapis.com", metadata=self._info))
+        status = status_pb2.Status(code=self._code.value[0], message=self._details, details=[detail])
+        return (("grpc-status-details-bin", status.SerializeToString()),)

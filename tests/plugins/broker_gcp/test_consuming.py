@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, ClassVar
 
+import grpc
 import pytest
+from google.pubsub_v1 import types
 
 from machinery import Server
 from machinery.abc import Config, Consumer, Delivery, Message
-from machinery.errors import BrokerUnavailable, Unsupported
+from machinery.errors import BrokerUnavailable, ConfigError, PublishError, Unsupported
 from machinery.testing._expectations import eventually, in_background
 from machinery.testing._kept_consumer import KeptConsumer
 from machinery_broker_gcp import PubsubBroker
-from tests.plugins.broker_gcp.conftest import PROJECT, MakeQueue, config_with
+from tests.plugins.broker_gcp.conftest import PROJECT, Ended, MakeQueue, config_with
 from tests.services.pubsub import Stubs
 
 MakeBroker = Callable[..., PubsubBroker]
@@ -192,6 +194,20 @@ def test_a_stream_that_ends_after_it_was_well_is_opened_again_without_a_word(
         assert consumer.ack([delivery]) == []
 
 
+def test_a_stream_that_ends_before_a_message_came_is_an_error_and_not_opened_again_at_once(
+    broker: PubsubBroker, make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    consumer = broker.consumer(make_queue(), "me")
+
+    def stream(*_: Any) -> Iterator[Any]:
+        yield types.StreamingPullResponse.pb()()  # Pub/Sub may say first what the subscription is like
+        raise Ended(grpc.StatusCode.UNAVAILABLE, "not now")
+
+    monkeypatch.setattr(broker._client, "stream", stream)
+    with pytest.raises(BrokerUnavailable, match="not now"):
+        consumer.receive(1, 0.5)
+
+
 def test_a_delivery_after_the_first_is_known_where_pubsub_counts(
     broker: PubsubBroker, make_queue: MakeQueue, config: Config
 ) -> None:
@@ -286,6 +302,58 @@ class TestExactlyOnce:
             raw.acknowledge(subscription(queue), [inner(consumer)._inbox[0].handle.ack_id])
             assert consumer.receive(1, 0.2) == []
             assert consumer.ack([first]) == []
+
+
+class TestWithoutRights:
+    """Google explains an error in the form in which it tells of single acknowledgements."""
+
+    DENIED: ClassVar[dict[str, str]] = {
+        "permission": "pubsub.subscriptions.consume",
+        "service": "pubsub.googleapis.com",
+    }
+
+    def refuse(self, broker: PubsubBroker, monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+        """From now on Pub/Sub refuses these methods."""
+        find = broker._client._stub
+
+        def refused(*_: Any, **__: Any) -> Any:
+            raise Ended(grpc.StatusCode.PERMISSION_DENIED, "User not authorized to perform this action.", self.DENIED)
+
+        monkeypatch.setattr(
+            broker._client, "_stub", lambda method: refused if method.path.endswith(names) else find(method)
+        )
+
+    def test_what_is_refused_as_a_whole_is_not_taken_for_done(
+        self, broker: PubsubBroker, make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        queue = make_queue()
+        publish(broker, queue, "a")
+        with kept(broker, queue) as consumer:
+            held = receive(consumer, 1)
+            with monkeypatch.context() as meanwhile:
+                self.refuse(broker, meanwhile, "/Acknowledge", "/ModifyAckDeadline")
+                with pytest.raises(ConfigError, match="not the right"):
+                    consumer.ack(held)
+                with pytest.raises(ConfigError, match="not the right"):
+                    inner(consumer).extend(held)
+            assert consumer.ack(held) == []
+
+    def test_workers_do_without_the_right_to_look(
+        self, broker: PubsubBroker, make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        queue = make_queue()
+        publish(broker, queue, "a")
+        self.refuse(broker, monkeypatch, "/GetTopic", "/GetSubscription")
+        with kept(broker, queue) as consumer:
+            assert consumer.ack(receive(consumer, 1)) == []
+
+    def test_a_sender_is_told_which_messages_were_refused(
+        self, broker: PubsubBroker, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.refuse(broker, monkeypatch, "/Publish")
+        with pytest.raises(PublishError, match="not the right") as caught:
+            publish(broker, "queue", "a", "b")
+        assert set(caught.value.failures) == {0, 1}
 
 
 class TestLongestHold:

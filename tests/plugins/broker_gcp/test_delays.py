@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from queue import SimpleQueue
@@ -10,10 +12,11 @@ from typing import Any
 import pytest
 
 from machinery.abc import Config, Message
-from machinery.errors import ConfigError
+from machinery.errors import BrokerUnavailable, ConfigError, Unsupported
 from machinery.testing._expectations import eventually
 from machinery.testing._kept_consumer import KeptConsumer
 from machinery_broker_gcp import PubsubBroker, _delays
+from machinery_broker_gcp._client import ACKNOWLEDGE, PUBLISH
 from machinery_broker_gcp._delays import HELD, HOPS, _hop
 from tests.plugins.broker_gcp.conftest import PROJECT, MakeQueue
 from tests.services.pubsub import Stubs
@@ -71,6 +74,31 @@ def test_what_a_keeper_holds_goes_to_others_when_it_stops(
     assert received.message.data == b"soon"
 
 
+def test_what_is_being_sent_on_is_acknowledged_before_all_is_closed(
+    broker: PubsubBroker, make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = make_queue()
+    broker.publish([Message(b"soon", queue, eta=soon(0.1))])
+    begun = threading.Event()
+    done: list[Any] = []
+    call = broker._client.call
+
+    def slow(method: Any, request: Any, **options: Any) -> Any:
+        if method is PUBLISH:
+            begun.set()
+            time.sleep(0.2)
+        answer = call(method, request, **options)
+        done.append(method)
+        return answer
+
+    monkeypatch.setattr(broker._client, "call", slow)
+    consumer = broker.consumer(queue, "me")
+    consumer.maintain()
+    assert begun.wait(15)
+    consumer.close()
+    assert done == [PUBLISH, ACKNOWLEDGE]
+
+
 def test_what_lies_there_without_a_time_is_due(broker: PubsubBroker, make_queue: MakeQueue, raw: Stubs) -> None:
     queue = make_queue()
     raw.publish(f"projects/{PROJECT}/topics/{queue}-delay", b"from somebody")
@@ -120,6 +148,52 @@ def test_what_gets_old_is_published_again_before_pubsub_drops_it(
         assert topic == f"{queue}-delay"
         assert again.data == b"later"
         assert datetime.fromisoformat(again.attributes["machinery_eta"]) == eta
+
+
+def test_what_is_due_does_not_wait_for_what_cannot_be_published_again(
+    broker: PubsubBroker, make_queue: MakeQueue, raw: Stubs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = make_queue()
+    broker.publish([Message(b"later", queue, eta=soon(3600)), Message(b"soon", queue, eta=soon(0.5))])
+    time.sleep(0.6)  # both come at once
+    monkeypatch.setattr(_delays, "RENEWED_AFTER", timedelta(seconds=-60))
+
+    def refuse(*_: Any) -> None:
+        raise Unsupported("not this one")
+
+    monkeypatch.setattr(broker._publisher, "put", refuse)
+    broker.consumer(queue, "me").maintain()
+    (received,) = raw.pull(subscription(queue), 10)
+    assert received.message.data == b"soon"
+
+
+def test_what_was_published_is_not_published_again_with_what_was_not(
+    broker: PubsubBroker, make_queue: MakeQueue, raw: Stubs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given two that are due and go in calls of their own, of which Pub/Sub does not take the second at first
+    queue = make_queue()
+    broker.publish([Message(key.encode(), queue, eta=soon(0.5), ordering_key=key) for key in ("good", "bad")])
+    time.sleep(0.6)
+    call = broker._client.call
+    refusals = iter(range(3))
+
+    def refuse(method: Any, request: Any, **options: Any) -> Any:
+        if method is PUBLISH and request.messages[0].ordering_key == "bad" and next(refusals, None) is not None:
+            raise BrokerUnavailable("not now")
+        return call(method, request, **options)
+
+    monkeypatch.setattr(broker._client, "call", refuse)
+
+    # When a keeper has sent both on
+    broker.consumer(queue, "me").maintain()
+    bodies: list[bytes] = []
+    while b"bad" not in bodies:
+        received = raw.pull(subscription(queue), 10)
+        assert received
+        bodies += [each.message.data for each in received]
+
+    # Then each was sent once
+    assert sorted(bodies) == [b"bad", b"good"]
 
 
 def test_a_topic_of_delays_that_is_gone_is_told_by_the_keeper(

@@ -91,6 +91,30 @@ def test_a_worker_does_not_begin_without_the_topics_beside_its_queue(
         broker.consumer(queue, "me").receive(1, 5)
 
 
+@pytest.mark.parametrize("which", ["delay", "dead"])
+def test_a_worker_does_not_begin_where_what_it_puts_aside_would_be_dropped(
+    broker: PubsubBroker, make_queue: MakeQueue, config: Config, raw: Stubs, which: str
+) -> None:
+    queue = make_queue(config.default_queue)
+    raw.delete_subscription(subscription(f"{queue}-{which}"))
+    with pytest.raises(ConfigError, match=f"no subscription '{queue}-{which}'"):
+        broker.consumer(queue, "me").receive(1, 5)
+
+
+def test_a_subscription_that_serves_another_queue_already_is_refused(
+    broker: PubsubBroker, make_queue: MakeQueue, config: Config
+) -> None:
+    # Given a queue that is named as the subscription of the default one
+    make_queue(config.default_queue)
+    queue = f"sub-{config.default_queue}"
+
+    # When all it needs is to be made, or a worker of it begins, then what is sent there is not left to be dropped
+    with pytest.raises(ConfigError, match=f"is one of '{config.default_queue}', not of '{queue}'"):
+        make_queue(queue)
+    with pytest.raises(ConfigError, match=f"is one of '{config.default_queue}', not of '{queue}'"):
+        broker.consumer(queue, "me").receive(1, 0.1)
+
+
 def test_a_subscription_that_loses_or_buries_tasks_is_warned_of(
     make_broker: MakeBroker, make_queue: MakeQueue, config: Config, raw: Stubs
 ) -> None:

@@ -95,6 +95,17 @@ def test_messages_go_in_calls_of_the_size_that_pubsub_takes(broker: PubsubBroker
     assert broker.purge(queue) == 2503
 
 
+def test_each_call_has_messages_of_one_ordering_key(broker: PubsubBroker, make_queue: MakeQueue, raw: Stubs) -> None:
+    queue = make_queue()
+    broker.publish(
+        [Message(f"{number}".encode(), queue, ordering_key=["", "a", "b"][number % 3]) for number in range(9)]
+    )
+    bodies: dict[str, list[bytes]] = {"": [], "a": [], "b": []}
+    for received in raw.pull(subscription(queue), 10):
+        bodies[received.message.ordering_key].append(received.message.data)
+    assert bodies == {"": [b"0", b"3", b"6"], "a": [b"1", b"4", b"7"], "b": [b"2", b"5", b"8"]}
+
+
 @pytest.mark.timeout(60)
 def test_while_pubsub_is_away_nothing_was_accepted_and_that_is_said(config: Config) -> None:
     url = f"gcppubsub://{PROJECT}/workers?connect_timeout=0.3&emulator_host=127.0.0.1:{free_port()}"

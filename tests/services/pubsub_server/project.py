@@ -239,6 +239,9 @@ def _check_messages(messages: Sequence[Any]) -> None:
     refuse_unless(messages, "a Publish request without a message")
     refuse_unless(len(messages) <= MOST_MESSAGES, f"more than {MOST_MESSAGES} messages in one request")
     refuse_unless(sum(each.ByteSize() for each in messages) <= MOST_BYTES, f"more than {MOST_BYTES} bytes")
+    refuse_unless(
+        len({each.ordering_key for each in messages}) == 1, "messages of several ordering keys in one request"
+    )
     for each in messages:
         refuse_unless(each.data or each.attributes, "a message without data and attributes")
         refuse_unless(len(each.attributes) <= MOST_ATTRIBUTES, f"more than {MOST_ATTRIBUTES} attributes")

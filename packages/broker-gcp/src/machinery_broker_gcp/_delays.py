@@ -45,7 +45,7 @@ _LONGEST_WAIT = 60.0
 _LASTING = 5.0
 """Seconds after which a stream that ends counts as one that had been well."""
 _GOODBYE = 0.5
-"""Seconds that closing waits for the stream to end."""
+"""Seconds that closing waits for the stream to end, and for what is being sent on."""
 
 
 class _Entry(NamedTuple):
@@ -112,8 +112,10 @@ class Delays:
                 old, self._old = self._old, []
                 ready = self._take_due()
             try:
-                self._renew(old)
-                self._send(ready)
+                try:
+                    self._send(ready)
+                finally:  # each whatever becomes of the other
+                    self._renew(old)
                 pause = FIRST_PAUSE
             except Closed:
                 return
@@ -140,13 +142,19 @@ class Delays:
         if not ready:
             return
         try:
-            self._publisher.put(self._queue, [due(entry.received.message) for entry in ready])
+            failures = self._publisher.try_to_put(self._queue, [due(entry.received.message) for entry in ready])
         except BaseException:
             with self._news:
                 for entry in ready:
                     heappush(self._held, entry)
             raise
-        self._client.acknowledge(self._subscription, [entry.received.ack_id for entry in ready])
+        with self._news:
+            for position in failures:
+                heappush(self._held, ready[position])
+        sent = [entry for position, entry in enumerate(ready) if position not in failures]
+        self._client.acknowledge(self._subscription, [entry.received.ack_id for entry in sent])
+        for error in failures.values():
+            raise error
 
     def _renew(self, old: Sequence[Any]) -> None:
         for begin in range(0, len(old), MESSAGES_AT_ONCE):
@@ -234,11 +242,13 @@ class Delays:
         self._client.give_back_soon(self._subscription, [each.ack_id for each in held])
 
     def close(self) -> None:
-        """End the stream."""
+        """End the stream, and let what is being sent on be acknowledged: else it would be sent on again."""
         self.stop()
-        stream = self._stream
+        stream, thread = self._stream, self._thread
         if stream is not None and not stream.wait(_GOODBYE):
             stream.cut()
+        if thread is not None:
+            thread.join(_GOODBYE)
 
 
 def _hop(rest: float) -> int:

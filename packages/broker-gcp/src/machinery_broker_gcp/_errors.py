@@ -64,6 +64,8 @@ _WHERE_CREDENTIALS = (
     "service account"
 )
 _PERMANENT = "PERMANENT_FAILURE_"
+_OF_AN_ACK = (_PERMANENT, "TRANSIENT_FAILURE_")
+"""How begins what is said of one acknowledgement. Other errors explain themselves in the same form: which right is missing."""
 
 
 class ResourceMissing(ConfigError):
@@ -108,8 +110,10 @@ def ack_failures(error: BaseException) -> Mapping[str, str] | None:
         return None
     for detail in status.details if status is not None else ():
         info = ErrorInfo()
-        if detail.Is(ErrorInfo.DESCRIPTOR) and detail.Unpack(info) and info.metadata:
-            return dict(info.metadata)
+        if detail.Is(ErrorInfo.DESCRIPTOR) and detail.Unpack(info):
+            failures = {ack_id: said for ack_id, said in info.metadata.items() if said.startswith(_OF_AN_ACK)}
+            if failures:
+                return failures
     return None
 
 

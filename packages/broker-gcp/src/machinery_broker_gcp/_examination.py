@@ -11,10 +11,9 @@ from machinery_broker_gcp._client import Client
 from machinery_broker_gcp._delays import RENEWED_AFTER
 from machinery_broker_gcp._errors import ResourceMissing
 from machinery_broker_gcp._names import dead_of, delay_of
-from machinery_broker_gcp._resources import find_subscription, find_topic
+from machinery_broker_gcp._resources import find_subscription, find_topic, of_another
 
 _FEW_ATTEMPTS = 20
-_GONE = "_deleted-topic_"
 
 
 def examine(client: Client) -> list[Finding]:
@@ -50,12 +49,8 @@ def _of_queue(client: Client, queue: str) -> Iterator[Finding]:
 
 
 def _of_any(client: Client, topic: str, name: str, found: Any) -> Iterator[Finding]:
-    if found.topic != client.names.topic(topic):
-        other = "a topic that was deleted" if found.topic == _GONE else repr(found.topic.rpartition("/")[2])
-        yield Finding(
-            "error",
-            f"the subscription {name!r} is one of {other}, not of {topic!r}: what is sent there is never received",
-        )
+    if what := of_another(client, found, name, topic):
+        yield Finding("error", what)
         return
     yield Finding("ok", f"the topic {topic!r} has the subscription {name!r}")
     if found.push_config.push_endpoint or found.bigquery_config.table or found.cloud_storage_config.bucket:

@@ -54,9 +54,12 @@ class Publisher:
 
     def put(self, topic: str, contents: Sequence[Any]) -> None:
         """What is Pub/Sub's already, to a topic of that short name. Raises `MachineryError` unless all of it was accepted."""
-        failures = self._send(topic, list(enumerate(contents)))
-        for error in failures.values():
+        for error in self.try_to_put(topic, contents).values():
             raise error
+
+    def try_to_put(self, topic: str, contents: Sequence[Any]) -> dict[int, Exception]:
+        """As `put`; returns by position what was not accepted."""
+        return self._send(topic, list(enumerate(contents)))
 
     def _send(self, topic: str, contents: Sequence[tuple[int, Any]]) -> dict[int, Exception]:
         """Send in order. Once a call fails for want of the service, the rest is not tried."""
@@ -115,6 +118,15 @@ def due(message: Any) -> Any:
 
 
 def _batches(contents: Sequence[tuple[int, Any]]) -> Iterator[list[tuple[int, Any]]]:
+    """In calls as Pub/Sub takes them: of its size, and each with one ordering key. Those of one key stay in order."""
+    by_key: dict[str, list[tuple[int, Any]]] = defaultdict(list)
+    for position, content in contents:
+        by_key[content.ordering_key].append((position, content))
+    for same in by_key.values():
+        yield from _batches_of_one_key(same)
+
+
+def _batches_of_one_key(contents: Sequence[tuple[int, Any]]) -> Iterator[list[tuple[int, Any]]]:
     batch: list[tuple[int, Any]] = []
     size = LONGEST_KEY  # for the topic's name
     for position, content in contents:

@@ -10,6 +10,7 @@ from typing import Any
 from google.protobuf import duration_pb2
 from google.pubsub_v1 import types
 
+from machinery.errors import ConfigError
 from machinery_broker_gcp._client import (
     CREATE_SUBSCRIPTION,
     CREATE_TOPIC,
@@ -25,6 +26,7 @@ from machinery_broker_gcp._names import dead_of, delay_of
 GetTopic = types.GetTopicRequest.pb()
 GetSubscription = types.GetSubscriptionRequest.pb()
 
+_GONE = "_deleted-topic_"
 MOST_ATTEMPTS = 100
 """Deliveries after which Pub/Sub itself gives a message up, where we make the policy: as many as can be said."""
 
@@ -40,19 +42,33 @@ class Wanted:
 
 
 def check_resources(client: Client, queue: str) -> None:
-    """Raise `ResourceMissing` unless all that workers of ``queue`` need is there. Asked once for each broker and queue.
+    """Raise `ConfigError` unless all that workers of ``queue`` need is there. Asked once for each broker and queue.
 
     The right to ask is another one than that to work: where it is missing, nothing is said here.
     """
     if queue in client.checked:
         return
     names = client.names
-    find_subscription(client, names.subscription_of(queue))
-    topics = [delay_of(queue), *([dead_of(queue)] if client.service.options.dead_letters else [])]
-    for topic in topics:
-        find_topic(client, topic)
-    find_subscription(client, delay_of(queue))
+    _check_subscription(client, names.subscription_of(queue), queue)
+    for beside in [delay_of(queue), *([dead_of(queue)] if client.service.options.dead_letters else [])]:
+        find_topic(client, beside)
+        _check_subscription(client, beside, beside)  # a topic without one drops what it is sent
     client.checked.add(queue)
+
+
+def _check_subscription(client: Client, name: str, topic: str) -> None:
+    """Raise `ConfigError` where it is missing, or is another topic's; nothing when we may not look."""
+    found = find_subscription(client, name)
+    if found is not None and (what := of_another(client, found, name, topic)):
+        raise ConfigError(what)
+
+
+def of_another(client: Client, found: Any, name: str, topic: str) -> str:
+    """What is wrong with the subscription that was ``found`` for ``topic``; empty: it is one of that topic."""
+    if found.topic == client.names.topic(topic):
+        return ""
+    other = "a topic that was deleted" if found.topic == _GONE else repr(found.topic.rpartition("/")[2])
+    return f"the subscription {name!r} is one of {other}, not of {topic!r}: what is sent there is never received"
 
 
 def find_topic(client: Client, name: str) -> Any:
@@ -73,7 +89,10 @@ def _asked(client: Client, method: Any, request: Any) -> Any:
 
 
 def create(client: Client, queue: str, wanted: Wanted) -> Iterator[str]:
-    """Make what ``queue`` needs, each unless it is there. Yields what was done, a line each. Raises as calls do."""
+    """Make what ``queue`` needs, each unless it is there. Yields what was done, a line each.
+
+    Raises as calls do, and `ConfigError` for a subscription that is there and is another topic's.
+    """
     names = client.names
     dead, delay = dead_of(queue), delay_of(queue)
     for name in (queue, delay, dead):
@@ -93,9 +112,11 @@ def create(client: Client, queue: str, wanted: Wanted) -> Iterator[str]:
         dead_letter_policy=policy,
     )
     yield _make(client, CREATE_SUBSCRIPTION, main, f"subscription {names.subscription_of(queue)} of {queue}")
+    _check_subscription(client, names.subscription_of(queue), queue)
     for name in (delay, dead):
         made = Subscription(**plain, name=names.subscription(name), topic=names.topic(name))
         yield _make(client, CREATE_SUBSCRIPTION, made, f"subscription {name} of {name}")
+        _check_subscription(client, name, name)
 
 
 def _make(client: Client, method: Any, request: Any, what: str) -> str:

@@ -43,6 +43,7 @@ class Stream:
         self.unsettled = 0
         """For the consumer: how many of what came through it are not settled."""
         self.has_delivered = False
+        """Whether a message came; an answer without one may be all there is before an error."""
         self.opened_at = monotonic()
         self._first = StreamingPull(
             subscription=subscription,
@@ -68,7 +69,7 @@ class Stream:
         error: BaseException | None = None
         try:
             for response in self._call:
-                self.has_delivered = True
+                self.has_delivered = self.has_delivered or bool(response.received_messages)
                 properties = response.subscription_properties
                 self._arrived(self, response.received_messages, properties.exactly_once_delivery_enabled)
         except DRIVER_ERRORS as caught:
