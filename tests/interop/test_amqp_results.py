@@ -90,6 +90,7 @@ class TestEachReadsTheOther(EachReadsTheOtherOnRabbit):
         )
 
 
+@pytest.mark.thorough  # who runs what from one queue is seen with results in Redis
 class TestBothOnOneQueue(BothOnOneQueue):
     pass
 
@@ -145,6 +146,7 @@ class TestEachReadsTheGroupsOfTheOther(EachReadsTheGroupsOfTheOther):
         assert len(worker.runs(answer["callback"])) == 1
 
 
+@pytest.mark.thorough  # who runs what from one queue is seen with results in Redis
 class TestWorkflowsOfBothOnOneQueue(WorkflowsOfBothOnOneQueue):
     go_keeps_group_order = False
     go_marks_chords = False

@@ -119,6 +119,7 @@ class TestEachReadsTheOther(ReadsIntegersInPython, EachReadsTheOther):
     keeps_ttl = True
 
 
+@pytest.mark.thorough  # who runs what from one queue is seen with results in Redis
 class TestBothOnOneQueue(ReadsIntegersInPython, BothOnOneQueue):
     pass
 
@@ -170,6 +171,7 @@ class TestEachReadsTheGroupsOfTheOther(ReadsIntegersInPython, EachReadsTheGroups
         assert backend.load_group(answer["group"]).meta.chord_triggered
 
 
+@pytest.mark.thorough  # who runs what from one queue is seen with results in Redis
 class TestWorkflowsOfBothOnOneQueue(ReadsIntegersInPython, WorkflowsOfBothOnOneQueue):
     go_keeps_group_order = False
     go_calls_back_once = False

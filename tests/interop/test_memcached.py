@@ -49,6 +49,7 @@ class TestEachReadsTheOther(EachReadsTheOther):
     go_keeps_origins = False
 
 
+@pytest.mark.thorough  # who runs what from one queue is seen with results in Redis
 class TestBothOnOneQueue(BothOnOneQueue):
     pass
 
@@ -65,5 +66,6 @@ class TestEachReadsTheGroupsOfTheOther(EachReadsTheGroupsOfTheOther):
     pass
 
 
+@pytest.mark.thorough  # who runs what from one queue is seen with results in Redis
 class TestWorkflowsOfBothOnOneQueue(WorkflowsOfBothOnOneQueue):
     go_calls_back_once = False

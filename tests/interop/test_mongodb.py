@@ -89,6 +89,7 @@ class TestEachReadsTheOther(EachReadsTheOther):
     pass
 
 
+@pytest.mark.thorough  # who runs what from one queue is seen with results in Redis
 class TestBothOnOneQueue(BothOnOneQueue):
     pass
 
@@ -126,6 +127,7 @@ class TestEachReadsTheGroupsOfTheOther(EachReadsTheGroupsOfTheOther):
         assert not backend.claim_chord(answer["group"], answer["uuids"][1])
 
 
+@pytest.mark.thorough  # who runs what from one queue is seen with results in Redis
 class TestWorkflowsOfBothOnOneQueue(WorkflowsOfBothOnOneQueue):
     go_keeps_group_order = False
     go_calls_back_once = False

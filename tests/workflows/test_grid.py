@@ -114,9 +114,6 @@ class TestWhatEitherMaySpoil:
     test_a_chord_calls_back_with_the_results_of_its_group = (
         WorkflowContract.test_a_chord_calls_back_with_the_results_of_its_group
     )
-    test_each_of_many_chords_calls_back_once_whoever_ends_its_members = (
-        WorkflowContract.test_each_of_many_chords_calls_back_once_whoever_ends_its_members
-    )
     test_whichever_member_fails_is_named_and_mourned_once = (
         WorkflowContract.test_whichever_member_fails_is_named_and_mourned_once
     )

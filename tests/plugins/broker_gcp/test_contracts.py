@@ -8,10 +8,13 @@ import pytest
 
 from machinery.abc import Config
 from machinery.testing import BrokerContract
+from machinery.testing._broker._delivery import DeliveryOfMessages
+from machinery.testing._broker._settling import Settling
+from machinery.testing._broker._suite import BrokerSuite
 from tests.plugins.broker_gcp.conftest import MakeQueue, config_with
 
 
-class OnMadeQueues(BrokerContract):
+class OnMadeQueues(BrokerSuite):
     """Every queue has to be made before."""
 
     odd_queue_names: ClassVar[tuple[str, ...]] = ("a.b_c~d+e%25",)
@@ -25,15 +28,17 @@ class OnMadeQueues(BrokerContract):
         return self._make_queue(super().new_queue(beginning), *self.arguments)
 
 
-class TestPubsubBroker(OnMadeQueues):
+class TestPubsubBroker(OnMadeQueues, BrokerContract):
     pass
 
 
-class TestPubsubBrokerWithExactlyOnceDelivery(OnMadeQueues):
+class TestPubsubBrokerWithExactlyOnceDelivery(OnMadeQueues, BrokerContract):
     arguments: ClassVar[tuple[str, ...]] = ("--exactly-once",)
 
 
-class TestPubsubBrokerWithOrderingKeys(OnMadeQueues):
+class TestPubsubBrokerWithOrderingKeys(OnMadeQueues, DeliveryOfMessages, Settling):
+    """What they may change."""
+
     arguments: ClassVar[tuple[str, ...]] = ("--ordering",)
 
     @pytest.fixture

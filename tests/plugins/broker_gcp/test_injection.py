@@ -71,7 +71,8 @@ def test_what_is_no_client_is_refused_by_name(name: str) -> None:
         PubsubBroker(PROJECT, "workers", **wrong)
 
 
-def test_a_client_that_does_not_speak_grpc_is_refused() -> None:
+def test_a_client_that_does_not_speak_grpc_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PUBSUB_EMULATOR_HOST", raising=False)
     publisher = pubsub_v1.PublisherClient(transport="rest", credentials=AnonymousCredentials())  # type: ignore[no-untyped-call] # Google's own has no types
     with pytest.raises(ConfigError, match="whose transport is grpc"):
         PubsubBroker(PROJECT, "workers", publisher=publisher)

@@ -125,7 +125,7 @@ def test_a_receive_does_not_wait_for_a_connection_that_has_gone_silent(sqs_url: 
     where = urlsplit(sqs_url)
     with CuttingProxy(str(where.hostname), where.port or 0) as proxy:
         url = f"sqs://127.0.0.1:{proxy.port}{where.path}"
-        with closing(SqsBroker.from_url(url, config_with(read_timeout=0.5))) as broker:
+        with closing(SqsBroker.from_url(url, config_with(read_timeout=3))) as broker:
             consumer = broker.consumer(queue, "c")
             assert consumer.receive(1, 0) == []  # connected from here on
             proxy.black_hole()

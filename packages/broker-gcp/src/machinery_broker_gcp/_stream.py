@@ -20,7 +20,7 @@ LARGEST_IN_FLIGHT = 100 * 1024 * 1024
 """Bytes that may be unsettled at once, where there is a limit."""
 _SIGN_OF_LIFE = 25.0
 """Seconds after which we say that we are still there: Pub/Sub ends a stream on which we are silent for long."""
-_FAREWELL = 1.0
+_FAREWELL = 10.0
 """Seconds that Pub/Sub has to end a stream we have no more to say on; what was under way comes before that."""
 
 
