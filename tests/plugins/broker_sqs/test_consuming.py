@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -19,7 +19,8 @@ from machinery.abc import Message
 from machinery.errors import BrokerUnavailable
 from machinery.memory import MemoryBackend
 from machinery.wire import encode_signature
-from machinery_broker_sqs import SqsBroker
+from machinery_broker_sqs import SqsBroker, _consumer
+from machinery_broker_sqs._batches import carry_out
 from tests.plugins.broker_sqs.conftest import config_with
 from tests.services.proxy import CuttingProxy
 
@@ -136,6 +137,36 @@ def test_a_receive_does_not_wait_for_a_connection_that_has_gone_silent(sqs_url: 
             proxy.restore()
             broker.publish([Message(b"a", queue)])
             eventually(lambda: [each.body for each in consumer.receive(1, 1)] == [b"a"])
+
+
+def test_what_is_given_back_while_it_is_renewed_stays_given_back(
+    broker: SqsBroker, queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[int] = []
+    renewing, given_back = threading.Event(), threading.Event()
+
+    def slow(client: Any, operation: str, queue: str, address: str, entries: Sequence[Mapping[str, Any]]) -> Any:
+        seconds = entries[0]["VisibilityTimeout"]
+        if seconds:
+            renewing.set()
+            given_back.wait(0.5)  # SQS would hear of this last, if it could
+        said.append(seconds)
+        return carry_out(client, operation, queue, address, entries)
+
+    broker.publish([Message(b"a", queue)])
+    with closing(broker.consumer(queue, "c")) as consumer:
+        (delivery,) = consumer.receive(1, 10)
+        monkeypatch.setattr(_consumer, "carry_out", slow)
+        keeper = threading.Thread(target=consumer.extend, args=([delivery],))
+        keeper.start()
+        assert renewing.wait(10)
+        assert consumer.nack([delivery]) == []
+        given_back.set()
+        keeper.join()
+        assert said[-1] == 0
+        monkeypatch.undo()
+        (again,) = consumer.receive(1, 10)
+        consumer.ack([again])
 
 
 def test_a_postponed_message_is_counted_anew_and_a_given_back_one_is_not(broker: SqsBroker, sqs_queues: Queues) -> None:

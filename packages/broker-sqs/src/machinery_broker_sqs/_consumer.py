@@ -78,6 +78,8 @@ class SqsConsumer(Consumer):
         self._guard = threading.Lock()
         self._loans: dict[int, Delivery] = {}
         """What was given out and is not settled, by its identity."""
+        self._renewal = threading.Lock()
+        """Leases are renewed or ended: a renewal that arrives behind what ends a lease would hide the message anew."""
         self._is_busy = False
         """The last request brought all it was asked for: the next time, several are made at once."""
         self._stopped = threading.Event()
@@ -148,7 +150,7 @@ class SqsConsumer(Consumer):
 
     def nack(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         """Let others have these at once. SQS counts it as received all the same."""
-        return self._settle(deliveries, lambda ours: self._change_visibility(ours, 0), in_time=True)
+        return self._settle(deliveries, lambda ours: self._end_leases(ours, 0), in_time=True)
 
     def postpone(self, deliveries: Sequence[Delivery], delay: timedelta) -> list[Delivery]:
         """Send copies, to be delivered later, and delete the originals: so SQS begins to count anew.
@@ -158,7 +160,7 @@ class SqsConsumer(Consumer):
         """
         if is_fifo(self._queue):
             seconds = max(0, math.ceil(delay.total_seconds()))
-            return self._settle(deliveries, lambda ours: self._change_visibility(ours, seconds), in_time=True)
+            return self._settle(deliveries, lambda ours: self._end_leases(ours, seconds), in_time=True)
         wait = to_delay(delay)
 
         def replace(ours: Sequence[Delivery]) -> set[int]:
@@ -179,11 +181,12 @@ class SqsConsumer(Consumer):
     def extend(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         """Renew leases, ten in a request; together they last for 12 hours at most."""
         self._check_open()
-        now = monotonic()
-        with self._guard:
-            ours = [each for each in deliveries if self._loans.get(id(each)) is each and each.handle.ends > now]
+        with self._renewal:
+            now = monotonic()
+            with self._guard:
+                ours = [each for each in deliveries if self._loans.get(id(each)) is each and each.handle.ends > now]
+            gone = self._change_visibility(ours, int(self._term))
         kept = {id(each) for each in ours}
-        gone = self._change_visibility(ours, int(self._term))
         for at, delivery in enumerate(ours):
             if at in gone:
                 kept.discard(id(delivery))
@@ -229,6 +232,10 @@ class SqsConsumer(Consumer):
         return self._in_batches(
             "delete_message_batch", [{"ReceiptHandle": delivery.handle.receipt} for delivery in ours]
         )
+
+    def _end_leases(self, ours: Sequence[Delivery], seconds: int) -> set[int]:
+        with self._renewal:
+            return self._change_visibility(ours, seconds)
 
     def _change_visibility(self, ours: Sequence[Delivery], seconds: int) -> set[int]:
         now = monotonic()
@@ -316,7 +323,7 @@ class SqsConsumer(Consumer):
             self._loans = {}
             self._is_closed = True
         with contextlib.suppress(MachineryError):
-            self._change_visibility(left, 0)
+            self._end_leases(left, 0)
         self._receiver.close()
         self._on_close(self)
 
