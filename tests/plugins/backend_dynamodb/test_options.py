@@ -52,6 +52,11 @@ def service(url: str, **options: Any) -> Service:
         ("dynamodb://127.0.0.1:8000/", "home-1", "http://127.0.0.1:8000"),
         ("dynamodb://[::1]:8000", "home-1", "http://[::1]:8000"),
         ("dynamodb://?region=eu-west-1", "eu-west-1", ""),
+        (
+            "https://vpce-0a1b-abcd-eu-west-2a.dynamodb.eu-west-2.vpce.amazonaws.com",
+            "eu-west-2",
+            "https://vpce-0a1b-abcd-eu-west-2a.dynamodb.eu-west-2.vpce.amazonaws.com",
+        ),
         ("dynamodb://localhost:8000?region=local", "local", "http://localhost:8000"),
     ],
 )

@@ -149,8 +149,8 @@ def _place(parsed: ServiceUrl) -> tuple[str, str]:
     if parsed.scheme in {"http", "https"}:
         if (found := _HOST_OF_REGION.fullmatch(host.lower())) and port is None:
             return found[1], ""
-        within = _REGION.search(host.lower())
-        return within[0] if within else "", f"{parsed.scheme}://{_authority(host, port)}"
+        within = next(filter(_REGION.fullmatch, host.lower().split(".")[1:]), "")
+        return within, f"{parsed.scheme}://{_authority(host, port)}"
     if port is not None:
         return "", f"http://{_authority(host, port)}"
     if _REGION.fullmatch(host.lower()):
