@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -273,6 +274,38 @@ def test_a_reason_of_any_length_is_kept_as_far_as_it_fits(broker: PubsubBroker, 
         assert consumer.reject(receive(consumer, 1), "✓" * 1000) == []
     (letter,) = broker.dead(queue, 1)
     assert letter.reason == "✓" * 340 + "…"
+
+
+def test_what_dies_again_at_once_is_not_sent_again_for_ever(
+    broker: PubsubBroker, make_broker: MakeBroker, make_queue: MakeQueue
+) -> None:
+    # Given a worker that rejects whatever comes
+    queue = make_queue()
+    publish(broker, queue, *map(str, range(200)))
+    stopped = threading.Event()
+    rejected: list[Delivery] = []
+
+    def reject() -> None:
+        while not stopped.is_set():
+            deliveries = consumer.receive(200, 0.2)
+            consumer.reject(deliveries, "again")
+            rejected.extend(deliveries)
+
+    with kept(broker, queue) as consumer, in_background(reject) as ended:
+        consumer.resize(200)
+        eventually(lambda: len(rejected) >= 200)
+
+        # When all dead letters are sent again, then that ends although they die again
+        counts: list[int] = []
+        requeuing = threading.Thread(target=lambda: counts.append(make_broker().requeue_dead(queue)), daemon=True)
+        requeuing.start()
+        requeuing.join(10)
+        has_ended = not requeuing.is_alive()
+        stopped.set()
+        ended()
+        requeuing.join(10)
+    assert has_ended
+    assert counts[0] > 0
 
 
 class TestExactlyOnce:

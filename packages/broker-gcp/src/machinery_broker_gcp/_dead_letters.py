@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from time import time
 from typing import Any
 
 from machinery.abc import DeadLetter
@@ -77,16 +78,24 @@ class DeadLetters:
         return self._take(self._subscription(queue), ids, send)
 
     def _take(self, subscription: str, ids: Sequence[str] | None, use: Any) -> int:
-        wanted = None if ids is None else frozenset(ids)
+        """Those named; else all but what dies meanwhile: what is sent again may die at once, and there would be no end."""
+        wanted, begin = None if ids is None else frozenset(ids), time()
         if wanted is not None and not wanted:
             return 0
         taken, others = 0, []
         try:
             for received in pull(self._client, subscription, 2**31 - 1):
-                chosen = [each for each in received if wanted is None or each.message.message_id in wanted]
-                others += [
-                    each.ack_id for each in received if wanted is not None and each.message.message_id not in wanted
+                chosen = [
+                    each
+                    for each in received
+                    if (
+                        each.message.publish_time.seconds <= begin
+                        if wanted is None
+                        else each.message.message_id in wanted
+                    )
                 ]
+                chosen_ids = {each.ack_id for each in chosen}
+                others += [each.ack_id for each in received if each.ack_id not in chosen_ids]
                 if chosen:
                     others += (ids_of_chosen := [each.ack_id for each in chosen])
                     use(chosen)
