@@ -24,7 +24,7 @@ MakeQueue = Callable[..., str]
 
 def config_with(**options: Any) -> Config:
     """A configuration with a default queue that nobody else uses, whose ``gcp_pub_sub`` section says that besides."""
-    return Config(default_queue=f"queue-{uuid4().hex}", sections={"gcp_pub_sub": {"ack_deadline": 1, **options}})
+    return Config(default_queue=f"queue-{uuid4().hex}", sections={"gcp_pub_sub": {"ack_deadline": 2, **options}})
 
 
 @pytest.fixture
