@@ -149,10 +149,10 @@ def test_a_successor_that_cannot_be_encoded_is_not_the_end_of_the_others(
 ) -> None:
     submit = server.sender.submit
 
-    def refuse_some(signatures: list[Signature]) -> None:
+    def refuse_some(signatures: list[Signature], sending: str = "") -> None:
         if any(signature.uuid == "task_doomed" for signature in signatures):
             raise EncodeError("unsayable")
-        submit(signatures)
+        submit(signatures, sending)
 
     monkeypatch.setattr(server.sender, "submit", refuse_some)
     settle(
