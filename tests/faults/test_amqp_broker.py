@@ -38,7 +38,6 @@ class Load:
         self.server = Server.from_config(Config.from_env(self.environment))
         self.ledger = folder / "ledger"
         self.victim = self.workers.start()
-        self.workers.start()
         self.results: list[AsyncResult[object]] = []
 
     def send(self, *, with_delays: bool = True) -> None:
@@ -53,6 +52,8 @@ class Load:
         self.expected = expected()
         if not with_delays:
             self.expected = {each for each in self.expected if not each.startswith("twice-")}
+        wait_until(lambda: bool(entries(self.ledger)), "the first worker is at work")
+        self.workers.start()
 
     def wait_until_under_way(self) -> None:
         wait_until(

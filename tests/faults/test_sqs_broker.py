@@ -50,7 +50,6 @@ class Load:
         self.server = Server.from_config(Config.from_env({**os.environ, **self.environment}))
         self.ledger = folder / "ledger"
         self.victim = self.workers.start()
-        self.workers.start()
         self.results: list[AsyncResult[object]] = []
         self.expected: set[str] = set()
 
@@ -64,6 +63,8 @@ class Load:
                 for number, each in enumerate(made)
             ]
         )
+        wait_until(lambda: bool(entries(self.ledger)), "the first worker is at work")
+        self.workers.start()
 
     def wait_until_under_way(self, share: int = 10) -> None:
         wait_until(
@@ -121,7 +122,7 @@ def test_a_worker_that_is_told_to_stop_hands_everything_over_and_nothing_runs_tw
     load.wait_until_under_way()
 
     load.victim.send_signal(signal.SIGTERM)
-    assert load.victim.wait(30) == 0
+    assert load.victim.wait(60) == 0
 
     load.check()
     assert max(entries(load.ledger).values()) == 1

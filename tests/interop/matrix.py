@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar
 from uuid import uuid4
 
 import pytest
@@ -95,6 +95,15 @@ def without_extensions(headers: Mapping[str, Any] | None) -> dict[str, Any]:
 
 class ReadsThroughGo:
     """How results are read on the Go side."""
+
+    doubles: ClassVar[int] = 0
+    """Of hundreds of tasks as many may run twice, where the service itself promises no more than at least once."""
+
+    def check_runs(self, runs: Mapping[str, int]) -> None:
+        """Each ran once; ``runs``: how often, by id."""
+        others = {uuid: count for uuid, count in runs.items() if count != 1}
+        assert len(others) <= self.doubles, others
+        assert set(others.values()) <= {2}, others
 
     def values(self, sides: Sides, uuid: str, timeout: float = WAIT) -> tuple[Any, ...]:
         """What a task has returned, as a Go program reads it."""
@@ -237,7 +246,7 @@ class PythonSendsAndGoRuns(ReadsThroughGo):
         sent = sides.python.server.send_tasks([task("add", n, 1) for n in range(200)])
 
         assert [result.get(timeout=WAIT) for result in sent] == [n + 1 for n in range(200)]
-        assert all(len(go_worker.runs(result.uuid)) == 1 for result in sent)
+        self.check_runs({result.uuid: len(go_worker.runs(result.uuid)) for result in sent})
 
 
 class GoSendsAndPythonRuns(ReadsThroughGo):
@@ -410,7 +419,7 @@ class GoSendsAndPythonRuns(ReadsThroughGo):
 
         results = [sides.python.server.result(sent["UUID"]).get(timeout=WAIT) for sent in many]
         assert results == [n + 1 for n in range(200)]
-        assert all(len(python_worker.runs(sent["UUID"])) == 1 for sent in many)
+        self.check_runs({sent["UUID"]: len(python_worker.runs(sent["UUID"])) for sent in many})
 
 
 class PythonSendsSomeAndGoRuns(PythonSendsAndGoRuns):
@@ -578,7 +587,7 @@ class BothOnOneQueue(ReadsThroughGo):
             results = [fresh_sides.python.server.result(uuid).get(timeout=WAIT) for uuid in uuids]
 
         assert results == [n + 1 for n in range(200)] * 2
-        assert {go_worker.count_runs(uuid) + len(python_worker.runs(uuid)) for uuid in uuids} == {1}
+        self.check_runs({uuid: go_worker.count_runs(uuid) + len(python_worker.runs(uuid)) for uuid in uuids})
 
     def test_tasks_known_to_one_side_alone_all_get_there(self, fresh_sides: Sides) -> None:
         names = ["runs_in_go", "runs_in_python", "noargs"] * 10
