@@ -40,7 +40,9 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return f"{request.getfixturevalue('redis_database')}?lease=1"
 
 
-@pytest.mark.parametrize("shaky", [False, True], ids=["plain", "retried"])
+@pytest.mark.parametrize(
+    "shaky", [pytest.param(False, id="plain"), pytest.param(True, id="retried", marks=pytest.mark.thorough)]
+)
 @pytest.mark.parametrize("point", POINTS)
 def test_a_task_and_what_follows_it_end_whenever_their_worker_dies(
     url: str, ledger: Path, point: str, *, shaky: bool
