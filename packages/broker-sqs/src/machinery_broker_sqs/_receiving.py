@@ -66,6 +66,16 @@ class Round:
         """The next that is brought within ``patience`` seconds; ``None`` once the round was ended. Raises `Empty`."""
         return self._brought.get(timeout=patience)
 
+    def rest(self) -> list[Received]:
+        """What was brought and not taken, after the end."""
+        found: list[Received] = []
+        with contextlib.suppress(Empty):
+            while True:
+                what = self._brought.get_nowait()
+                if isinstance(what, Received):
+                    found.append(what)
+        return found
+
 
 class Receiver:
     """The requests of one consumer."""
@@ -106,11 +116,11 @@ class Receiver:
                 what = current.take(max(0.0, silent_at - monotonic()))
             except Empty:  # it may still answer: the helper, who can wait for longer, gives back what it brings
                 current.end()
-                brought += _rest(current)
+                brought += current.rest()
                 errors.append(BrokerUnavailable(f"SQS at {self._client.address} does not answer"))
                 break
             if what is None:
-                self._return_later(address, [*brought, *_rest(current)])
+                self._return_later(address, [*brought, *current.rest()])
                 return None
             if isinstance(what, Received):
                 brought.append(what)
@@ -170,16 +180,6 @@ class Receiver:
         if messages:
             with contextlib.suppress(MachineryError):  # then their lease brings them back
                 self._client.give_back(self._queue, address, [message["ReceiptHandle"] for message in messages])
-
-
-def _rest(current: Round) -> list[Received]:
-    found: list[Received] = []
-    with contextlib.suppress(Exception):
-        while True:
-            what = current._brought.get_nowait()  # noqa: SLF001 - of this module
-            if isinstance(what, Received):
-                found.append(what)
-    return found
 
 
 _sent = itemgetter("SentTimestamp")

@@ -147,9 +147,10 @@ class Sorter:
             if state is not None and state.is_completed:
                 run.replay(state)
                 keeps = run.signature.stop_task_deletion_on_error and state.is_failure
-                if keeps or state.error == _too_many(
+                has_crashed = state.error == _too_many(
                     state.crashes
-                ):  # who found that died before the message was put away
+                )  # who found that died before the message was put away
+                if keeps or has_crashed:
                     run.dead = state.error
                 self._settler.finished(run)
                 continue
@@ -198,9 +199,8 @@ class Sorter:
                 self._patience.call(partial(self._origin.consumer.reject, [delivery], reason), "cannot reject")
             except (Closed, Unavailable):
                 raise
-            except (
-                MachineryError
-            ) as error:  # a place for dead letters that is not there, say: the others must not wait for it
+            except MachineryError as error:
+                # There may be no place for dead letters, say: the others must not wait for it.
                 self._hooks.report_trouble(error, f"it stays on {self._origin.queue}")
                 delay = self._unknown.next(delivery.body, FIRST_UNKNOWN_DELAY)
                 self._patience.call(partial(self._origin.consumer.postpone, [delivery], delay), "cannot postpone")
