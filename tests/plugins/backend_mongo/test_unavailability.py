@@ -66,6 +66,11 @@ def quick(url: str, seconds: float = 0.5) -> MongoBackend:
     return MongoBackend.from_url(url, Config(sections={"mongodb": options}))
 
 
+def patient(url: str) -> MongoBackend:
+    """A backend that leaves a busy server the time it takes, for what must succeed."""
+    return MongoBackend.from_url(url, Config())
+
+
 def check_all_unavailable(backend: MongoBackend) -> None:
     for call in calls(backend):
         began = time.monotonic()
@@ -91,9 +96,10 @@ def test_nobody_answers_in_time(mongo_url: str) -> None:
 
 
 def test_a_server_that_stops_answering_fails_every_call_in_time(mongo_server: MongoServer) -> None:
-    with closing(quick(mongo_server.url)) as backend:
-        backend.submit([STATE])
-        backend.create_group(GroupMeta("g", ("u1",)), Signature("sum"))
+    with closing(patient(mongo_server.url)) as others, closing(quick(mongo_server.url)) as backend:
+        others.submit([STATE])
+        others.create_group(GroupMeta("g", ("u1",)), Signature("sum"))
+        eventually(lambda: _answer(backend) is not None)
         mongo_server.pause()
         try:
             check_all_unavailable(backend)
@@ -110,20 +116,22 @@ def _answer(backend: MongoBackend) -> list[TaskState | None] | None:
 
 @pytest.mark.parametrize("kill", [True, False], ids=["killed", "stopped"])
 def test_a_restarted_server_is_found_again_with_all_it_had_acknowledged(mongo_server: MongoServer, kill: bool) -> None:
-    with closing(quick(mongo_server.url)) as backend:
+    with closing(patient(mongo_server.url)) as backend, closing(quick(mongo_server.url)) as impatient:
         backend.submit([STATE])
         (done,) = backend.save([DONE])
         backend.create_group(GroupMeta("g", ("u1", "u2")), Signature("sum"))
         assert backend.finish_members([("g", "u1")]) == [1]
         assert backend.claim_chord("g", "u1")
+        assert eventually(lambda: _answer(impatient)) == [done]
 
         if kill:
             mongo_server.kill()
         else:
             mongo_server.stop()
-        check_all_unavailable(backend)
+        check_all_unavailable(impatient)
         mongo_server.start()
 
+        assert eventually(lambda: _answer(impatient)) == [done]
         assert eventually(lambda: _answer(backend)) == [done]
         assert backend.finish_members([("g", "u1")]) == [1]
         assert backend.finish_members([("g", "u2")]) == [2]
@@ -141,8 +149,9 @@ def test_a_call_waits_for_a_server_that_comes_back_in_time(mongo_server: MongoSe
 
 
 def test_a_call_that_waits_notices_that_the_server_died(mongo_server: MongoServer) -> None:
-    with closing(quick(mongo_server.url)) as backend:
-        backend.submit([STATE])
+    with closing(patient(mongo_server.url)) as others, closing(quick(mongo_server.url)) as backend:
+        others.submit([STATE])
+        eventually(lambda: _answer(backend) is not None)
 
         def wait() -> str:
             with pytest.raises(BackendUnavailable):

@@ -6,12 +6,15 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, ClassVar
 from uuid import uuid4
 
+from machinery.testing._expectations import eventually
+
 if TYPE_CHECKING:
     from machinery.abc import Lock, LockToken
+    from machinery.testing._expectations import Stopwatch
 
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
-BRIEF = timedelta(seconds=0.5)
+BRIEF = timedelta(seconds=1)
 """The ttl of what is to run out before the test's eyes."""
 SOON = 8.0
 """Seconds that what happens at once may take on a busy machine."""
@@ -44,6 +47,13 @@ class LockSuite:
         token = lock.try_hold(key, ttl)
         assert token is not None, f"{key!r} is held by somebody"
         return token
+
+    def check_runs_out(self, lock: Lock, key: str, watch: Stopwatch) -> None:
+        """``lock`` is refused ``key``, which another took for `BRIEF` right after ``watch`` was made, until that is over."""
+        early = lock.try_hold(key, MINUTE)
+        assert early is None or watch.seconds >= BRIEF.total_seconds() - SLACK
+        assert early or eventually(lambda: lock.try_hold(key, MINUTE))
+        assert BRIEF.total_seconds() - SLACK <= watch.seconds < BRIEF.total_seconds() + SOON
 
     def acquired(self, lock: Lock, key: str, span: timedelta = MINUTE) -> LockToken:
         """The token of ``key``, which must be free to be acquired for that long."""
