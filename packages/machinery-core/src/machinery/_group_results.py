@@ -43,7 +43,7 @@ class GroupResult(Sequence[AsyncResult[Any]]):
 
     def touch(self) -> list[Any] | None:
         """Look once: all values in group order, the first failure raised, or ``None`` while one runs. Raises `StateNotFound`."""
-        return self._values(self._backend.load([member.uuid for member in self._members]), 0.0)
+        return self._values(self._backend.load([member.uuid for member in self._members]), is_last=True)
 
     def get(self, timeout: float | None = None, *, interval: float | None = None) -> list[Any]:
         """Wait for all; the values in group order. Raises as `AsyncResult.get`; a member's failure as soon as it is seen."""
@@ -53,17 +53,19 @@ class GroupResult(Sequence[AsyncResult[Any]]):
         ids = [member.uuid for member in self._members]
         while True:
             states = waiting.once(self._backend, ids)
-            if (values := self._values(states, waiting.left())) is not None:
+            is_over = waiting.is_over
+            if (values := self._values(states, is_last=is_over or waiting.timeout is None)) is not None:
                 return values
-            waiting.raise_when_over(ids)
+            if is_over:
+                raise waiting.timed_out(ids)
             yield
 
-    def _values(self, states: Sequence[TaskState | None], left: float | None) -> list[Any] | None:
+    def _values(self, states: Sequence[TaskState | None], *, is_last: bool) -> list[Any] | None:
         for state in states:
             if state is not None and state.is_failure:
                 value_of(state)  # raises
         for member, state in zip(self._members, states, strict=True):
-            if state is None and not left:  # every record was stored before the first member was published
+            if state is None and is_last:  # every record was stored before the first member was published
                 raise not_found(member.uuid)
         if all(state is not None and state.is_completed for state in states):
             return [value_of(state) for state in states if state is not None]
@@ -117,7 +119,8 @@ class ChordResult(AsyncResult[R_co]):
             if state is None:  # workers say so when a member fails, but those of Go do not
                 # When all have ended, all are looked at again: their records may go while nobody ends the chord.
                 unfinished = self._unfinished(unfinished) or self._ids()
-            waiting.raise_when_over([self.uuid])
+            if waiting.is_over:
+                raise waiting.timed_out([self.uuid])
             yield
 
     def _ids(self) -> list[str]:

@@ -52,10 +52,14 @@ class Waiting:
             step = min(step, left)
         return backend.wait(ids, step) if self.interval is None else backend.wait(ids, step, self.interval)
 
-    def raise_when_over(self, ids: Sequence[str]) -> None:
-        """Raise `ResultTimeout` after the timeout."""
-        if self.left() == 0.0:
-            raise ResultTimeout(f"no result of {some_of(ids)} within {self.timeout} s; it goes on, ask again later")
+    @property
+    def is_over(self) -> bool:
+        """Whether the timeout has passed."""
+        return self.left() == 0.0
+
+    def timed_out(self, ids: Sequence[str]) -> ResultTimeout:
+        """What to raise then."""
+        return ResultTimeout(f"no result of {some_of(ids)} within {self.timeout} s; it goes on, ask again later")
 
 
 class AsyncResult(Generic[R_co]):
@@ -173,11 +177,9 @@ def wait_for(
         done = [state for state in states if state is not None and state.is_completed]
         if len(done) == len(ids):
             return done
-        if waiting.left() == 0.0:
+        if waiting.is_over:
             missing = [uuid for uuid, state in zip(ids, states, strict=True) if state is None]
-            if missing and is_lost():
-                raise not_found(missing[0])
-        waiting.raise_when_over(ids)
+            raise not_found(missing[0]) if missing and is_lost() else waiting.timed_out(ids)
         yield
 
 
