@@ -148,8 +148,9 @@ class AmqpBroker(Broker):
         """Empty the queue, and take off the ladder what was handed back for later."""
 
         async def purge_all(session: Session) -> int:
-            purged = await purge(session, queue)
-            return purged + await take(session, await POSTPONED.standing(session), lambda got: got.routing_key == queue)
+            # The ladder first: what comes down from it meanwhile is in the queue by the time that is emptied.
+            taken = await take(session, await POSTPONED.standing(session), lambda got: got.routing_key == queue)
+            return taken + await purge(session, queue)
 
         return self._link.call(purge_all, timeout=_LONGEST_LOOK)
 
