@@ -21,5 +21,5 @@ class TestOnMemory(WorkflowContract):
 class TestOnSqlite(WorkflowContract):
     @pytest.fixture
     def server(self, tmp_path: Path) -> Iterator[Server]:
-        with Server.from_url(f"sqlite:///{tmp_path / 'workflows.db'}?lease=2") as server:
+        with Server.from_url(f"sqlite:///{tmp_path / 'workflows.db'}") as server:
             yield server

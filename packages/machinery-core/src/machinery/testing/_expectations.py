@@ -58,7 +58,7 @@ def in_threads(count: int, function: Callable[[int], T]) -> list[T]:
         return function(number)
 
     with ThreadPoolExecutor(count) as pool:
-        return [future.result(PATIENCE) for future in [pool.submit(run, number) for number in range(count)]]
+        return [future.result(2 * PATIENCE) for future in [pool.submit(run, number) for number in range(count)]]
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Self
 
 from machinery.abc import Consumer
-from machinery.errors import Closed
+from machinery.errors import BrokerUnavailable, Closed
 from machinery.testing._expectations import PATIENCE
 
 if TYPE_CHECKING:
@@ -23,6 +23,9 @@ class KeptConsumer(Consumer):
     def __init__(self, inner: Consumer) -> None:
         self._inner = inner
         self._held: dict[int, Delivery] = {}
+        self._heard = 0.0
+        """When the service was last told of all that is held, monotonic."""
+        self._longest_silence = 0.0
         self._lock = threading.Lock()
         self._done = threading.Event()
         self._keeper = threading.Thread(target=self._keep)
@@ -37,10 +40,19 @@ class KeptConsumer(Consumer):
         self._inner.close()
 
     def receive(self, limit: int, timeout: float) -> list[Delivery]:
+        begin = time.monotonic()
         received = self._inner.receive(limit, timeout)
         with self._lock:
+            if received:
+                self._heard = min(self._heard, begin) if self._held else begin
             self._held.update({id(delivery): delivery for delivery in received})
         return received
+
+    @property
+    def longest_silence(self) -> float:
+        """Seconds for which the service may not have heard of something held, at most. Beyond its lease nothing is sure."""
+        with self._lock:
+            return max(self._longest_silence, time.monotonic() - self._heard if self._held else 0.0)
 
     def resize(self, limit: int) -> None:
         self._inner.resize(limit)
@@ -78,7 +90,9 @@ class KeptConsumer(Consumer):
         with self._lock:
             for delivery in deliveries:
                 self._held.pop(id(delivery), None)
-        return settle(deliveries)
+        lost = settle(deliveries)
+        self._note(self._heard)
+        return lost
 
     def _keep(self) -> None:
         chores: float | None = 0.0
@@ -87,13 +101,34 @@ class KeptConsumer(Consumer):
             while not self._done.wait(0.02):
                 now = time.monotonic()
                 if chores is not None and now >= chores:
-                    pause = self._inner.maintain()
-                    chores = None if pause is None else now + pause
+                    chores = self._maintain(now)
                 if now >= renewal and (held := self._leased()):
-                    self._inner.extend(held)
-                    renewal = now + min(each.lease.total_seconds() for each in held if each.lease is not None) / 3
+                    renewal = self._renew(held, now)
         except Closed:
             return
+
+    def _maintain(self, now: float) -> float | None:
+        """When to do it again; at once where the service was away, as a worker does that waits for it."""
+        try:
+            pause = self._inner.maintain()
+        except BrokerUnavailable:
+            return now
+        return None if pause is None else now + pause
+
+    def _renew(self, held: Sequence[Delivery], now: float) -> float:
+        """Likewise."""
+        begin = time.monotonic()
+        try:
+            self._inner.extend(held)
+        except BrokerUnavailable:
+            return now
+        self._note(begin)
+        return now + min(each.lease.total_seconds() for each in held if each.lease is not None) / 3
+
+    def _note(self, heard: float) -> None:
+        with self._lock:
+            self._longest_silence = max(self._longest_silence, time.monotonic() - self._heard)
+            self._heard = heard
 
     def _leased(self) -> list[Delivery]:
         with self._lock:

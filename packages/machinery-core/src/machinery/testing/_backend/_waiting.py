@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 
 from machinery.abc import State, TaskState
 from machinery.testing._backend._suite import BackendSuite, failed, state_of, succeeded
-from machinery.testing._expectations import QUIET, Stopwatch, in_background, in_threads, only_if
+from machinery.testing._expectations import PATIENCE, QUIET, Stopwatch, in_background, in_threads, only_if
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from machinery.abc import Backend
 
-SOON = 8.0
+SOON = PATIENCE
+"""Seconds within which what need not be waited for comes, on a busy machine; they all would wait for twice as long."""
 NEVER = 60.0
 """An interval between looks that no test lives to see."""
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from machinery.testing._broker._suite import BrokerSuite, labels
-from machinery.testing._expectations import Stopwatch, only_if
+from machinery.testing._expectations import Stopwatch, eventually, only_if
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,42 +24,59 @@ class Leases(BrokerSuite):
         self, broker: Broker, make_broker: Callable[[], Broker]
     ) -> None:
         lease = _short_lease(broker)
-        queue = self.new_queue()
-        self.publish(broker, queue, *"abc")
-        silent = make_broker().consumer(queue, "silent@here:1:0")
-        self.receive(silent, 2)
-        watch = Stopwatch()
-        with self.consuming(broker, queue) as consumer:
-            received = self.receive(consumer, 3)
-            assert watch.seconds >= lease * 0.5
-            assert sorted(labels(received)) == ["a", "b", "c"]
-            for delivery in received:
-                if labels([delivery]) != ["c"]:
-                    assert delivery.redelivered is not False
-                    assert delivery.attempt in {2, None}
-            assert consumer.ack(received) == []
+        dying = make_broker()
+
+        def goes_to_others() -> bool:
+            queue = self.new_queue()
+            self.publish(broker, queue, *"abc")
+            watch = Stopwatch()
+            self.receive(dying.consumer(queue, f"silent@here:1:{queue}"), 2)
+            is_late = watch.seconds >= lease  # on a busy machine: then the first may have come twice
+            with self.consuming(broker, queue) as consumer:
+                received = self.receive(consumer, 3)
+                assert watch.seconds >= lease * 0.5
+                again = [delivery for delivery in received if labels([delivery]) != ["c"]]
+                is_right = (
+                    sorted(labels(received)) == ["a", "b", "c"]
+                    and all(each.redelivered is not False and each.attempt in {2, None} for each in again)
+                    and consumer.ack(received) == []
+                )
+                assert is_right or is_late or consumer.longest_silence >= lease, f"received: {received}"
+            return is_right
+
+        assert eventually(goes_to_others)
 
     def test_a_loan_that_is_renewed_lasts(self, broker: Broker, make_broker: Callable[[], Broker]) -> None:
         lease = _short_lease(broker)
-        queue = self.new_queue()
-        self.publish(broker, queue, "only")
-        with self.consuming(make_broker(), queue) as holder, self.consuming(broker, queue) as other:
-            delivery = self.receive_one(holder)
-            assert other.receive(1, lease * 3) == []  # the holder's keeper renews it
-            assert holder.ack([delivery]) == []
+        holding = make_broker()
+
+        def lasts() -> bool:
+            queue = self.new_queue()
+            self.publish(broker, queue, "only")
+            with self.consuming(holding, queue) as holder, self.consuming(broker, queue) as other:
+                delivery = self.receive_one(holder)
+                taken = other.receive(1, lease * 3)  # the holder's keeper renews it
+                lost = holder.ack([delivery])
+                assert taken == lost == [] or holder.longest_silence >= lease
+            return taken == lost == []
+
+        assert eventually(lasts)
 
     def test_a_loan_that_is_over_cannot_be_settled(self, broker: Broker, make_broker: Callable[[], Broker]) -> None:
-        _short_lease(broker)
+        lease = _short_lease(broker)
         queue = self.new_queue()
         self.publish(broker, queue, "only")
         silent = make_broker().consumer(queue, "silent@here:1:0")
         late = self.receive_one(silent)
+        watch = Stopwatch()
         with self.consuming(broker, queue) as consumer:
             delivery = self.receive_one(consumer)
+            # A service may not say, and who received late on a busy machine takes the loan for as much longer.
+            eventually(lambda: watch.seconds >= lease)
             assert silent.extend([late]) == [late]
             assert silent.nack([late]) == [late]
             assert silent.ack([late]) == [late]
-            assert consumer.ack([delivery]) == []
+            assert consumer.ack([delivery]) == [] or consumer.longest_silence >= lease
 
     def test_a_loan_without_a_lease_needs_no_renewal(self, broker: Broker) -> None:
         only_if(broker.capabilities.leases is None, "the broker has leases")

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 
 from machinery.errors import Closed
 from machinery.testing._broker._suite import BrokerSuite, labels
-from machinery.testing._expectations import Stopwatch, in_background, raises
+from machinery.testing._expectations import PATIENCE, Stopwatch, in_background, raises
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from machinery.abc import Broker
 
-SOON = 8.0
+SOON = PATIENCE
+"""Seconds within which what is stopped ends, on a busy machine; it would wait for twice as long."""
 
 
 class Lifecycle(BrokerSuite):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from machinery.errors import LockLost, LockNotAcquired
@@ -12,6 +13,7 @@ from machinery.testing._lock._suite import BRIEF, HOUR, MINUTE, SLACK, SOON, Loc
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from machinery.abc import Lock, LockToken
 
@@ -35,8 +37,20 @@ class Blocks(LockSuite):
 
     def test_a_block_may_renew(self, lock: Lock, make_lock: Callable[[], Lock]) -> None:
         key, beside, other = self.new_key(), self.new_key(), make_lock()
-        with lock.hold(key, BRIEF) as token:
-            assert lock.renew(token, MINUTE) is not None
+
+        def enter_and_renew() -> AbstractContextManager[LockToken] | None:
+            watch = Stopwatch()
+            block = lock.hold(key, BRIEF)
+            if self.renewed_in_time(lock, block.__enter__(), watch):
+                return block
+            with raises(LockLost, key):
+                block.__exit__(None, None, None)
+            return None
+
+        with ExitStack() as held:
+            block = eventually(enter_and_renew)
+            assert block is not None
+            held.push(block)
             self.held(lock, beside, BRIEF)
             eventually(lambda: lock.try_hold(beside, MINUTE))
             assert other.try_hold(key, MINUTE) is None

@@ -8,7 +8,7 @@ from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from machinery.testing._expectations import eventually, in_threads
+from machinery.testing._expectations import PATIENCE, eventually, in_threads
 from machinery.testing._lock._suite import MINUTE, LockSuite
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Fences(LockSuite):
 
         def hold(number: int) -> None:
             for _ in range(3):
-                with locks[number % 4].hold(key, MINUTE, timeout=10, interval=0.002) as token:
+                with locks[number % 4].hold(key, MINUTE, timeout=PATIENCE, interval=0.002) as token:
                     assert alone.acquire(blocking=False), "two hold it at once"
                     fences.append(token.fence)
                     alone.release()

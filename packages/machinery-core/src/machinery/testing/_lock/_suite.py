@@ -55,6 +55,12 @@ class LockSuite:
         assert early or eventually(lambda: lock.try_hold(key, MINUTE))
         assert BRIEF.total_seconds() - SLACK <= watch.seconds < BRIEF.total_seconds() + SOON
 
+    def renewed_in_time(self, lock: Lock, token: LockToken, watch: Stopwatch) -> LockToken | None:
+        """``token``, held for `BRIEF` right after ``watch`` was made, for a minute more; none if that came too late."""
+        renewed = lock.renew(token, MINUTE)
+        assert renewed or watch.seconds >= BRIEF.total_seconds() - SLACK, f"{token.key!r} was lost before its time"
+        return renewed
+
     def acquired(self, lock: Lock, key: str, span: timedelta = MINUTE) -> LockToken:
         """The token of ``key``, which must be free to be acquired for that long."""
         token = lock.try_acquire(key, now() + span)
