@@ -10,7 +10,7 @@ pytest.importorskip("google.pubsub_v1", reason="needs google-cloud-pubsub", exc_
 
 from benchmarks import pubsub
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.slow
 
 
 def test_everybody_sends_and_drains(

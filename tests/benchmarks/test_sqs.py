@@ -11,7 +11,7 @@ pytest.importorskip("boto3", reason="needs the boto3 package")
 from benchmarks import sqs
 from benchmarks.peers import BARE, OURS
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.slow
 
 
 def test_every_column_of_this_project_and_of_the_loop_is_measured(

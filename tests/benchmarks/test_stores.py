@@ -10,7 +10,7 @@ pytest.importorskip("pymemcache", reason="needs the pymemcache package")
 
 from benchmarks import stores
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.slow
 
 
 def test_every_column_of_a_store_is_measured(

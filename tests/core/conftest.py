@@ -28,6 +28,19 @@ def site_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S
 
 
 @pytest.fixture
+def long_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short tasks are not announced, also where a busy machine keeps them longer than a moment."""
+    monkeypatch.setattr("machinery._worker._announcer.WAITING", 60)
+    monkeypatch.setattr("machinery._worker._announcer.MOMENT", 60)
+
+
+@pytest.fixture
+def long_farewell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who lets go of a scheduler last surely sees the end of its thread."""
+    monkeypatch.setattr("machinery._scheduler.FAREWELL", 20)
+
+
+@pytest.fixture
 def journal() -> Journal:
     """What is asked of `broker` and `backend`, and what is to go wrong with them."""
     return Journal()
@@ -52,7 +65,7 @@ def backend(journal: Journal) -> Iterator[ObservedBackend]:
 @pytest.fixture
 def server(broker: ObservedBroker, backend: ObservedBackend) -> Server:
     """A server on the two."""
-    return Server(Config(drain_timeout=5), broker, backend)
+    return Server(Config(drain_timeout=20), broker, backend)
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from tests.core.site_packages import SitePackages
 pytest.importorskip("yaml", reason="PyYAML is not installed (the extra machinery-core[yaml])")
 
 NEVER = 3600.0
-SOON = 5.0
+SOON = 15.0
 
 
 @pytest.fixture

@@ -82,7 +82,9 @@ def test_runs_that_are_taken_back_come_oldest_first(server: Server, parts: Parts
     assert executor.take_back() == []
 
 
-def test_few_threads_are_made_for_short_tasks_and_all_for_long_ones(server: Server, parts: Parts) -> None:
+def test_few_threads_are_made_for_short_tasks_and_all_for_long_ones(
+    server: Server, parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
     gate = threading.Event()
 
     @server.task
@@ -90,11 +92,13 @@ def test_few_threads_are_made_for_short_tasks_and_all_for_long_ones(server: Serv
 
     @server.task
     def long() -> None:
-        gate.wait(10)
+        gate.wait(30)
 
     executor = executor_of(parts, 200)
-    executor.start(runs_of(parts, "short", 500))
-    eventually(lambda: len(parts.ended) == 500)
+    with monkeypatch.context() as patch:
+        patch.setattr("machinery._worker._executor.SHORT", 60)  # a busy machine makes long ones of them
+        executor.start(runs_of(parts, "short", 500))
+        eventually(lambda: len(parts.ended) == 500)
     assert len(executor.places) <= EAGER
 
     executor.start(runs_of(parts, "long", 100))
@@ -139,7 +143,7 @@ def test_the_mean_duration_follows_the_tasks(server: Server, parts: Parts) -> No
 
     parts.run([Signature("nap")])
     assert parts.executor.mean_duration >= 0.009
-    assert time.monotonic() - parts.executor.last_end < 5
+    assert time.monotonic() - parts.executor.last_end < 60
 
 
 def test_a_stopped_executor_starts_nothing(server: Server, parts: Parts) -> None:
@@ -188,7 +192,7 @@ def test_a_coroutine_that_does_not_heed_its_cancellation_does_not_hold_up_the_en
     executor.start(runs_of(parts, "stubborn", 1))
     assert entered.wait(10)
     executor.stop()
-    assert let_go.is_set()
+    assert let_go.wait(10)
 
 
 def test_a_background_task_that_raises_system_exit_does_not_end_the_loop(server: Server, parts: Parts) -> None:

@@ -71,7 +71,7 @@ def test_nothing_beyond_the_slots_is_asked_for_while_all_are_busy_with_long_task
 ) -> None:
     parts.executor.mean_duration = 1e-6
     monkeypatch.setattr(type(parts.executor), "busy", property(lambda _: 4))
-    parts.executor.last_end = time.monotonic()
+    parts.executor.last_end = time.monotonic() + 3600
     assert parts.fetcher._wanted() == MAX_SURPLUS
     parts.executor.last_end = time.monotonic() - 1
     assert parts.fetcher._wanted() == 0

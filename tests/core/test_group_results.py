@@ -98,7 +98,7 @@ def test_waiting_for_a_group_ends_with_the_timeout(group: GroupResult) -> None:
     began = time.monotonic()
     with pytest.raises(ResultTimeout, match=r"no result of 3 tasks \(.*\) within 0.1 s"):
         group.get(timeout=0.1)
-    assert 0.1 <= time.monotonic() - began < 5
+    assert 0.1 <= time.monotonic() - began < 15
 
 
 def test_a_lost_member_of_a_group_is_not_waited_for(group: GroupResult, backend: ObservedBackend) -> None:

@@ -65,7 +65,7 @@ def lock(locks: MemoryLocks) -> UnreliableLock:
 
 @pytest.fixture
 def options(tmp_path: Path) -> SqliteOptions:
-    return SqliteOptions(path=str(tmp_path / "locks.db"))
+    return SqliteOptions(path=str(tmp_path / "locks.db"), timeout=timedelta(seconds=30))
 
 
 # -- the end of a block -----------------------------------------------------------------------------------------------------
@@ -154,7 +154,7 @@ def test_waiters_do_not_take_the_threads_in_which_the_holder_lets_go(lock: Unrel
 
     async def hold_all() -> None:
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
-        await asyncio.wait_for(asyncio.gather(*[hold() for _ in range(8)]), 10)
+        await asyncio.wait_for(asyncio.gather(*[hold() for _ in range(8)]), 30)
 
     asyncio.run(hold_all())
     assert len(order) == 8
@@ -305,7 +305,7 @@ def hold_and_write(options: SqliteOptions, journal: str) -> None:
     """What each process does: append its fence to ``journal`` while it holds the key."""
     lock = SqliteLock(options)
     for _ in range(20):
-        with lock.hold("key", MINUTE, timeout=30, interval=0.001) as token, Path(journal).open("a") as file:
+        with lock.hold("key", MINUTE, timeout=40, interval=0.001) as token, Path(journal).open("a") as file:
             file.write(f"{token.fence}\n")
     lock.close()
 
@@ -317,7 +317,7 @@ def test_processes_hold_a_key_one_after_the_other(options: SqliteOptions, tmp_pa
     for process in processes:
         process.start()
     for process in processes:
-        process.join(30)
+        process.join(45)
     assert [process.exitcode for process in processes] == [0, 0, 0]
     fences = [int(line) for line in journal.read_text().splitlines()]
     assert len(fences) == 60

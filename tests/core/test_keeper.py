@@ -12,6 +12,7 @@ from functools import partial
 import pytest
 
 from machinery import Config, Server, Signature
+from machinery._worker._fetcher import Fetcher
 from machinery.errors import BrokerUnavailable
 from tests.core.observed import Journal, ObservedBackend, ObservedBroker, ObservedConsumer
 from tests.core.worker_parts import Parts
@@ -38,10 +39,20 @@ def keeping(parts: Parts) -> Iterator[Parts]:
     assert not thread.is_alive()
 
 
-def test_all_leases_are_renewed_in_one_call_at_a_third_of_their_term(keeping: Parts, journal: Journal) -> None:
-    keeping.send_and_receive([Signature("noop")] * 3)
+def test_all_leases_are_renewed_in_one_call_at_a_third_of_their_term(
+    keeping: Parts, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[float] = []
     calls: list[float] = []
-    journal.pause("extend", lambda: calls.append(time.monotonic()))
+    renew = keeping.keeper._renew
+
+    def observed_renew(fetcher: Fetcher, now: float) -> None:
+        looks.append(now)
+        renew(fetcher, now)
+
+    monkeypatch.setattr(keeping.keeper, "_renew", observed_renew)
+    journal.pause("extend", lambda: calls.append(looks[-1]))  # counted from the look, which may be a while ago
+    keeping.send_and_receive([Signature("noop")] * 3)
     eventually(lambda: len(calls) >= 4)
     between = [later - earlier for earlier, later in itertools.pairwise(calls)]
     assert min(between) > 0.09

@@ -19,6 +19,8 @@ from machinery.sqlite import SqliteBroker, SqliteLock, SqliteOptions
 from tests.core.stations import NOON, WatchedClock
 from tests.interop.eventually import eventually
 
+pytestmark = pytest.mark.usefixtures("long_farewell")
+
 MINUTELY = "* * * * *"
 A_MINUTE = timedelta(minutes=1)
 

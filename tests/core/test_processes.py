@@ -44,7 +44,7 @@ class Supervisor:
         ]
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 30
         while not condition() and time.monotonic() < deadline:
             time.sleep(0.01)
         assert condition(), "".join(self.lines)

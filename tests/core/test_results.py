@@ -29,6 +29,7 @@ from machinery import (
 from machinery.errors import ArgumentError, ResultsNotStored, StateNotFound
 from machinery.memory import MemoryBroker
 from tests.core.observed import ObservedBackend
+from tests.interop.eventually import eventually
 
 
 def finish(backend: ObservedBackend, uuid: str, *results: TaskResult) -> None:
@@ -211,10 +212,12 @@ def test_a_coroutine_that_is_cancelled_waits_no_more(
 ) -> None:
     monkeypatch.setattr(_offloading, "TURN", 0.05)
     looks: list[object] = []
+    has_looked = threading.Event()
     wait = backend.inner.wait
 
     def observed_wait(*given: Any) -> Any:
         looks.append(given)
+        has_looked.set()
         return wait(*given)
 
     monkeypatch.setattr(backend.inner, "wait", observed_wait)
@@ -227,20 +230,28 @@ def test_a_coroutine_that_is_cancelled_waits_no_more(
 
     async def give_up_on_all() -> None:
         for result in results:
-            with pytest.raises(TimeoutError):
-                await asyncio.wait_for(result.aget(), 0.1)
+            has_looked.clear()
+            waiting = asyncio.create_task(result.aget())
+            assert await asyncio.to_thread(has_looked.wait, 15)
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
 
     asyncio.run(give_up_on_all())  # whose end waits for the event loop's own threads
 
+    def look_no_more() -> bool:
+        seen = len(looks)
+        time.sleep(0.3)
+        return len(looks) == seen
+
     # And the threads that are left behind look no more
-    time.sleep(0.1)
-    seen = len(looks)
-    time.sleep(0.3)
-    assert len(looks) == seen >= len(results)
+    eventually(look_no_more)
 
 
 def test_the_timeout_of_a_chain_is_told_as_it_was_given(server: Server, backend: ObservedBackend) -> None:
     result = server.send_chain(chain(Signature("made"), Signature("made")))
-    threading.Timer(0.05, finish, (backend, result.members[0].uuid)).start()
+    timer = threading.Timer(0.05, finish, (backend, result.members[0].uuid))
+    timer.start()
     with pytest.raises(ResultTimeout, match=r"within 0\.2 s"):
         result.get(timeout=0.2)
+    timer.join()

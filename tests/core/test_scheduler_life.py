@@ -12,6 +12,8 @@ from machinery.errors import BrokerUnavailable
 from tests.core.stations import NOON, Row, Station, entry
 from tests.interop.eventually import eventually
 
+pytestmark = pytest.mark.usefixtures("long_farewell")
+
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 SECOND = timedelta(seconds=1)
 

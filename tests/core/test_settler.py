@@ -394,7 +394,7 @@ def test_a_task_whose_record_can_never_be_stored_is_a_dead_letter_and_its_neighb
     eventually(server.dead_tasks)
     (letter,) = server.dead_tasks()
     assert "the key holds something else" in letter.reason
-    assert server.result("task_fine").state is State.SUCCESS
+    eventually(lambda: server.result("task_fine").state is State.SUCCESS)
     eventually(lambda: not settling.fetcher.held)
 
 

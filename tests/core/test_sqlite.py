@@ -210,7 +210,7 @@ def test_a_file_that_another_process_keeps_locked_is_an_outage_and_nothing_is_lo
             broker.publish([message("refused")])
         with pytest.raises(BrokerUnavailable):
             consumer.receive(1, 0)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 9  # by default each would take 5
         other.execute("ROLLBACK")
     broker.publish([message("after")])
     assert [delivery.body for delivery in consumer.receive(10, 1)] == [b"before", b"after"]
@@ -409,13 +409,14 @@ class TestFindingTheDead:
 
 
 def test_expired_records_are_deleted_and_not_only_hidden(options: SqliteOptions, path: Path) -> None:
-    backend = SqliteBackend(options, results_expire_in=timedelta(milliseconds=50))
-    backend.submit([TaskState(f"task_{number}") for number in range(100)])
-    eventually(lambda: backend.load(["task_0"]) == [None])
+    brief, backend = SqliteBackend(options, results_expire_in=timedelta(milliseconds=50)), SqliteBackend(options)
+    brief._swept = time.monotonic() + 3600  # it does not sweep, however long its own writing takes
+    brief.submit([TaskState(f"task_{number}") for number in range(100)])
+    eventually(lambda: brief.load(["task_0"]) == [None])
     assert count(path, "records") == 100
-    backend._swept = 0
     backend.submit([TaskState("another")])
     assert count(path, "records") == 1
+    brief.close()
     backend.close()
 
 
@@ -471,14 +472,14 @@ def _soon() -> datetime:
 
 def test_a_finished_member_costs_the_same_in_any_group(backend: SqliteBackend) -> None:
     def seconds(size: int) -> float:
-        """What the first 200 members cost, at best, so that the machine's other work does not count."""
+        """What the first 200 members cost this thread, at best: the machine's other work does not count."""
         times = []
         for attempt in range(3):
             members = tuple(f"task_{attempt}_{number:036}" for number in range(size))
             backend.create_group(GroupMeta(f"group_{size}_{attempt}", members))
-            begin = time.perf_counter()
+            begin = time.thread_time()
             backend.finish_members([(f"group_{size}_{attempt}", uuid) for uuid in members[:200]])
-            times.append(time.perf_counter() - begin)
+            times.append(time.thread_time() - begin)
         return min(times)
 
     assert seconds(20_000) < 10 * seconds(200)

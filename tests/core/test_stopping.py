@@ -115,7 +115,7 @@ def test_quitting_twice_leaves_at_once(server: Server, gate: Gate) -> None:
     worker.quit()
     assert not worker.join(0.05)
     worker.quit()
-    assert worker.join(5)
+    assert worker.join(10)
     assert not result.task_state().is_completed
     assert len(server.pending_tasks()) == 1
 

@@ -42,8 +42,8 @@ def worker() -> Iterator[None]:
 
 
 def test_a_result_has_the_type_that_the_function_returns() -> None:
-    assert assert_type(add.send(2, 3), AsyncResult[int]).get(timeout=5) == 5
-    assert_type(add.send(2, b=3).get(timeout=5), int)
+    assert assert_type(add.send(2, 3), AsyncResult[int]).get(timeout=15) == 5
+    assert_type(add.send(2, b=3).get(timeout=15), int)
 
 
 def test_a_call_here_and_now_is_the_functions_own() -> None:
@@ -51,16 +51,16 @@ def test_a_call_here_and_now_is_the_functions_own() -> None:
 
 
 def test_options_keep_the_types() -> None:
-    assert assert_type(twice.options(queue="").send(4).get(timeout=5), int) == 8
+    assert assert_type(twice.options(queue="").send(4).get(timeout=15), int) == 8
     assert_type(add.signature(1, 2), Signature)
 
 
 def test_an_async_task_results_in_what_its_coroutine_returns() -> None:
-    assert assert_type(halve.send(3).get(timeout=5), float) == 1.5
+    assert assert_type(halve.send(3).get(timeout=15), float) == 1.5
 
 
 def test_the_context_is_no_argument_of_a_call() -> None:
-    assert assert_type(attempt.send("run").get(timeout=5), str) == "run 1"
+    assert assert_type(attempt.send("run").get(timeout=15), str) == "run 1"
     assert attempt("run") == "run 1"
 
 
@@ -94,6 +94,6 @@ def test_every_option_has_a_type() -> None:
 
 def test_a_task_has_its_parameters_in_its_type() -> None:
     def takes(task: Task[[int, int], int, int]) -> int:
-        return task.send(1, 1).get(timeout=5)
+        return task.send(1, 1).get(timeout=15)
 
     assert takes(add) == 2

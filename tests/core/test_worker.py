@@ -55,6 +55,7 @@ def test_a_task_runs_and_its_result_is_stored(server: Server) -> None:
     assert state.task_name == "add"
 
 
+@pytest.mark.usefixtures("long_moment")
 def test_a_result_is_saved_before_successors_are_sent_and_the_message_is_acknowledged_last(
     server: Server, journal: Journal
 ) -> None:
@@ -82,6 +83,7 @@ def test_a_result_is_saved_before_successors_are_sent_and_the_message_is_acknowl
     ]
 
 
+@pytest.mark.usefixtures("long_moment")
 def test_a_retry_is_saved_before_its_copy_is_published_and_the_message_is_acknowledged_last(
     server: Server, journal: Journal
 ) -> None:
@@ -99,6 +101,7 @@ def test_a_retry_is_saved_before_its_copy_is_published_and_the_message_is_acknow
     assert entries[2:] == ["save RETRY shaky", "publish shaky", "ack shaky", "save SUCCESS shaky", "ack shaky"]
 
 
+@pytest.mark.usefixtures("long_moment")
 def test_a_short_task_writes_exactly_one_record(server: Server, journal: Journal) -> None:
     @server.task
     def add(a: int, b: int) -> int:
@@ -108,10 +111,7 @@ def test_a_short_task_writes_exactly_one_record(server: Server, journal: Journal
     with server.new_worker("test", 1):
         assert [result.get(timeout=10) for result in results] == list(range(1, 51))
 
-    # RECEIVED is for tasks that wait long: on a busy machine a few of the fifty may have.
-    finals = [entry for entry in journal.of("save") if "SUCCESS" in entry]
-    assert len(finals) == 50
-    assert not [entry for entry in journal.of("save") if "STARTED" in entry]
+    assert journal.of("save") == ["save SUCCESS add"] * 50
 
 
 def test_a_task_that_takes_longer_is_seen_as_started(server: Server, gate: Gate) -> None:
@@ -185,6 +185,7 @@ def test_coroutines_run_many_at_once(server: Server) -> None:
 
 def test_no_more_run_at_once_than_the_concurrency_says(server: Server) -> None:
     lock = threading.Lock()
+    three_are_here = threading.Event()
     inside = 0
     most = 0
 
@@ -194,6 +195,9 @@ def test_no_more_run_at_once_than_the_concurrency_says(server: Server) -> None:
         with lock:
             inside += 1
             most = max(most, inside)
+            if inside == 3:
+                three_are_here.set()
+        assert three_are_here.wait(10)
         threading.Event().wait(0.003)
         with lock:
             inside -= 1
@@ -201,7 +205,7 @@ def test_no_more_run_at_once_than_the_concurrency_says(server: Server) -> None:
     results = server.send_tasks([busy.signature() for _ in range(60)])
     with server.new_worker("test", 3):
         for result in results:
-            result.get(timeout=10)
+            result.get(timeout=15)
 
     assert most == 3
 
@@ -212,12 +216,12 @@ def test_concurrency_zero_grows_up_to_the_named_limit(broker: ObservedBroker, ba
 
     @server.task
     def together() -> None:
-        barrier.wait(10)
+        barrier.wait(25)
 
     results = server.send_tasks([together.signature() for _ in range(30)])
     with server.new_worker("test") as worker:
         for result in results:
-            result.get(timeout=15)
+            result.get(timeout=30)
         assert len(worker._executor.places) == 30
 
 
@@ -302,10 +306,13 @@ def test_what_comes_before_its_time_is_postponed_for_the_rest(journal: Journal) 
     def when() -> float:
         return time.time()
 
-    with server.new_worker("test", 1):
+    def is_postponed() -> bool:
         begin = time.time()
         assert when.options(countdown=0.35).send().get(timeout=10) - begin >= 0.349
-    assert journal.of("postpone")
+        return bool(journal.of("postpone"))  # not where a busy machine received it only when its time had come
+
+    with server.new_worker("test", 1):
+        eventually(is_postponed)
 
 
 def test_surplus_that_no_slot_gets_free_for_is_handed_back_and_not_fetched_again(
@@ -330,6 +337,7 @@ def test_surplus_that_no_slot_gets_free_for_is_handed_back_and_not_fetched_again
         gate.wait_until_entered()
         eventually(lambda: len(journal.of("nack")) == 5)
         received = len(journal.of("receive"))
+        monkeypatch.setattr("machinery._worker._keeper.STALE", 60)  # the other one gives nothing back, however slow
 
         # Then another worker can have them
         with server.new_worker("another", 1):

@@ -42,11 +42,11 @@ def worker() -> Iterator[None]:
 )
 def test_a_wrong_call_fails_without_a_retry(args: list[object], reason: str) -> None:
     with pytest.raises(TaskFailed, match=reason):
-        server.send_task(Signature("divide", args, retry_count=3)).get(timeout=5)
+        server.send_task(Signature("divide", args, retry_count=3)).get(timeout=15)
     assert ran == []
 
 
 def test_named_arguments_and_defaults_are_taken() -> None:
-    assert server.send_task(Signature("divide", [Arg("int64", 2, "b"), Arg("int64", 6, "a")])).get(timeout=5) == 3
-    assert server.send_task(Signature("divide", [6])).get(timeout=5) == 6
-    assert server.send_task(Signature("only_keywords", [Arg("int64", 6, "a")])).get(timeout=5) == 6
+    assert server.send_task(Signature("divide", [Arg("int64", 2, "b"), Arg("int64", 6, "a")])).get(timeout=15) == 3
+    assert server.send_task(Signature("divide", [6])).get(timeout=15) == 6
+    assert server.send_task(Signature("only_keywords", [Arg("int64", 6, "a")])).get(timeout=15) == 6

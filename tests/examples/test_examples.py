@@ -23,7 +23,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=45,
+        timeout=120,
         check=False,
     )
 
@@ -193,7 +193,7 @@ class TestTheInjectedApplication:
         result = orders.price.send(["tea", "tea"])
         assert [message.queue for message in broker.pending("orders", 10)] == ["orders"]
         with orders.server.new_worker("test", 1):
-            assert result.get(timeout=5) == 6
+            assert result.get(timeout=15) == 6
 
         assert orders.server.lock is lock
         (state,) = backend.load([result.uuid])

@@ -39,7 +39,7 @@ def test_a_worker_in_one_terminal_answers_a_sender_in_another(
 
     def run(command: str) -> tuple[str, str]:
         done = subprocess.run(
-            command.split(), cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=30, check=False
+            command.split(), cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False
         )
         return done.stdout, done.stderr
 
