@@ -33,7 +33,8 @@ def dynamodb_tables(dynamodb_url: str) -> dict[str, str]:
 
 @pytest.fixture
 def config(dynamodb_tables: dict[str, str]) -> Config:
-    return Config(sections={"dynamodb": dynamodb_tables})
+    """Of one who leaves a busy machine its time."""
+    return Config(connect_timeout=30, sections={"dynamodb": dynamodb_tables})
 
 
 @pytest.fixture

@@ -388,7 +388,10 @@ def test_members_that_cannot_be_read_leave_the_chord_to_go(backend: DynamodbBack
     assert not backend.claim_chord("group_1", "u1")
 
 
-def test_a_go_worker_that_is_about_to_trigger_is_waited_for(backend: DynamodbBackend, raw: Raw) -> None:
+def test_a_go_worker_that_is_about_to_trigger_is_waited_for(
+    backend: DynamodbBackend, raw: Raw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_groups, "GO_PATIENCE", 30.0)
     put_gos(raw, Lock={"BOOL": True})
 
     def trigger() -> None:

@@ -49,7 +49,7 @@ def stub(client: Any) -> Iterator[Stubber]:
 
 @pytest.fixture
 def backend(client: Any) -> Iterator[DynamodbBackend]:
-    made = DynamodbBackend(client, Config(), read_timeout=1)
+    made = DynamodbBackend(client, Config(), read_timeout=30)
     yield made
     made.close()
 

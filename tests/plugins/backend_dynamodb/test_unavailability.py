@@ -47,6 +47,10 @@ def calls(backend: DynamodbBackend) -> list[Callable[[], Any]]:
     ]
 
 
+SOON = 20.0
+"""Seconds that a call may take on a busy machine that must not take the minute of the driver's own patience."""
+
+
 @contextmanager
 def opened(url: str, config: Config | None = None) -> Iterator[DynamodbBackend]:
     backend = DynamodbBackend.from_url(url, config or Config())
@@ -60,7 +64,7 @@ def test_nobody_listens(aws_credentials: None) -> None:
             began = time.monotonic()
             with pytest.raises(BackendUnavailable, match=r"cannot reach DynamoDB at http://127\.0\.0\.1") as caught:
                 call()
-            assert time.monotonic() - began < 10
+            assert time.monotonic() - began < SOON
             assert "local" not in str(caught.value).replace("localhost", "")  # the dummy credentials
 
 
@@ -74,22 +78,24 @@ def test_nobody_answers_in_time(aws_credentials: None) -> None:
             began = time.monotonic()
             with pytest.raises(BackendUnavailable):
                 call()
-            assert time.monotonic() - began < 5
+            assert time.monotonic() - began < SOON
 
 
 def test_a_dynamodb_that_falls_silent_fails_calls_in_time_and_is_used_again(dynamodb_url: str, config: Config) -> None:
     where = urlsplit(dynamodb_url)
     with (
         CuttingProxy(where.hostname or "", where.port or 0) as proxy,
+        opened(dynamodb_url, config) as others,
         opened(f"dynamodb://127.0.0.1:{proxy.port}", config.with_(connect_timeout=0.5)) as backend,
     ):
-        backend.submit(STATES)
+        others.submit(STATES)
+        eventually(lambda: _answer(lambda: backend.load(IDS)))
         proxy.black_hole()
         for call in calls(backend):
             began = time.monotonic()
             with pytest.raises(BackendUnavailable):
                 call()
-            assert time.monotonic() - began < 10
+            assert time.monotonic() - began < SOON
         proxy.restore()
         # What was swallowed may be carried out now, deleting among it: so only that there are answers again.
         assert len(eventually(lambda: _answer(lambda: backend.load(IDS)))) == len(IDS)
@@ -128,7 +134,7 @@ def test_an_answer_that_is_lost_is_asked_for_again(dynamodb_url: str, config: Co
 
 def test_a_server_that_is_killed_and_comes_back_has_all_records_and_counts_on(dynamodb_server: DynamodbServer) -> None:
     assert create_tables([dynamodb_server.url]) == 0
-    with opened(dynamodb_server.url, Config(connect_timeout=10)) as backend:
+    with opened(dynamodb_server.url, Config(connect_timeout=30)) as backend:
         backend.submit(STATES)
         stored = backend.save([TaskState(uuid, "", State.SUCCESS, ()) for uuid in IDS[:15]])
         backend.create_group(GroupMeta("g", tuple(IDS), created_at=datetime.now(UTC)), Signature("sum"))

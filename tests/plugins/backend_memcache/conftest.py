@@ -18,8 +18,12 @@ from tests.contracts.made import Made
 
 @pytest.fixture
 def make_backend(memcached_url: str) -> Iterator[Callable[..., MemcacheBackend]]:
-    """Makes further backends on the same server; takes fields of `Config`."""
-    with Made(lambda **config: MemcacheBackend.from_url(memcached_url, Config(**config))) as made:
+    """Makes further backends on the same server, which are patient; takes fields of `Config`."""
+
+    def make(**config: Any) -> MemcacheBackend:
+        return MemcacheBackend.from_url(memcached_url, Config(**{"connect_timeout": 30, **config}))
+
+    with Made(make) as made:
         yield made
 
 
@@ -33,7 +37,7 @@ def connected_to(url: str) -> Iterator[Any]:
     """A plain client, to look behind the scenes and to play Go."""
     where = urlsplit(url)
     client = Client(
-        (where.hostname, where.port or 11211), no_delay=True, timeout=5, default_noreply=False, allow_unicode_keys=True
+        (where.hostname, where.port or 11211), no_delay=True, timeout=30, default_noreply=False, allow_unicode_keys=True
     )
     try:
         yield client

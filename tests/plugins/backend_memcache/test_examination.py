@@ -33,7 +33,11 @@ def server_with(folder: Path, *arguments: str) -> MemcachedServer:
         missing("memcached", str(reason))
 
 
-def test_a_server_as_it_is_delivered_is_fine(memcached_server: MemcachedServer) -> None:
+def test_a_server_as_it_is_delivered_is_fine(
+    memcached_server: MemcachedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_examination, "CLOCK_MARGIN", 30)  # between its look at the clock and ours may lie a while
+
     found = examine(memcached_server.url)
 
     assert {finding.level for finding in found} == {"ok"}
@@ -72,7 +76,9 @@ def test_a_clock_that_is_off_is_named(memcached_server: MemcachedServer, monkeyp
     now = time.time
     monkeypatch.setattr("machinery_backend_memcache._examination.time.time", lambda: now() + 60)
 
-    assert re.search(r"is 6[0-2] s behind ours.*expire that much later", said(examine(memcached_server.url), "warning"))
+    assert re.search(
+        r"is [6-9]\d s behind ours.*expire that much later", said(examine(memcached_server.url), "warning")
+    )
 
 
 @pytest.mark.parametrize(

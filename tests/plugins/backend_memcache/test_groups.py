@@ -248,7 +248,10 @@ def test_a_members_record_that_nobody_can_read_leaves_the_chord_to_go(
     assert not backend.claim_chord(group.group_uuid, group.task_uuids[0])
 
 
-def test_a_group_that_go_has_locked_is_waited_for(backend: MemcacheBackend, raw: Any, group: GroupMeta) -> None:
+def test_a_group_that_go_has_locked_is_waited_for(
+    backend: MemcacheBackend, raw: Any, group: GroupMeta, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_groups, "LOCK_PATIENCE", 60.0)
     go_made(raw, group, lock=True)
     answers: list[bool] = []
     claimant = threading.Thread(target=lambda: answers.append(backend.claim_chord(group.group_uuid, "u1")))
@@ -257,7 +260,7 @@ def test_a_group_that_go_has_locked_is_waited_for(backend: MemcacheBackend, raw:
     assert claimant.is_alive()
 
     go_made(raw, group, triggered=True, lock=True)
-    claimant.join(5)
+    claimant.join(30)
 
     assert answers == [False]
 
@@ -322,19 +325,28 @@ def test_closing_lets_all_of_it_expire(backend: MemcacheBackend, raw: Any, group
 def test_a_member_that_finishes_lets_the_group_live_on(
     make_backend: Callable[..., MemcacheBackend], raw: Any, group: GroupMeta
 ) -> None:
-    short = make_backend(group_expire_in=timedelta(seconds=8), results_expire_in=1)
-    short.create_group(group, CALLBACK)
+    backend = make_backend(group_expire_in=timedelta(days=8), results_expire_in=1)
+    backend.create_group(group, CALLBACK)
     first, second, third = group.task_uuids
-    short.finish_members([(group.group_uuid, first)])
-    short.save([TaskState(first, "add", State.SUCCESS, ())])
+    backend.finish_members([(group.group_uuid, first)])
+    backend.save([TaskState(first, "add", State.SUCCESS, ())])
     keys = group_keys(group.group_uuid)
-    eventually(lambda: raw.get(keys.kept) is None)
-    assert metadata_of(raw, group.group_uuid)["t"] <= 9
+    all_of_it = (
+        group.group_uuid,
+        first,
+        third,
+        *[key.decode() for key in (keys.ours, keys.count, keys.finished(first))],
+    )
+    # A quarter of its time has passed, and all but an hour of the rest.
+    assert DAY < metadata_of(raw, keys.kept.decode())["t"] <= 2 * DAY + 60
+    assert raw.delete(keys.kept)
+    for key in all_of_it:
+        assert raw.touch(key, 3600)
 
-    short.finish_members([(group.group_uuid, second)])
+    backend.finish_members([(group.group_uuid, second)])
 
-    for key in (group.group_uuid, first, third, keys.ours.decode(), keys.count.decode(), keys.finished(first).decode()):
-        assert metadata_of(raw, key)["t"] >= 10
+    for key in all_of_it:
+        assert metadata_of(raw, key)["t"] > 8 * DAY
 
 
 def test_a_group_renewed_by_what_comes_late_does_not_outlive_its_closing(

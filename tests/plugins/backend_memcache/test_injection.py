@@ -30,7 +30,7 @@ from tests.services.memcached import MemcachedServer
 )
 def client(request: pytest.FixtureRequest, memcached_url: str) -> Iterator[PooledClient]:
     where = urlsplit(memcached_url)
-    made = PooledClient((where.hostname, where.port or 11211), no_delay=True, timeout=5, **request.param)
+    made = PooledClient((where.hostname, where.port or 11211), no_delay=True, timeout=30, **request.param)
     yield made
     made.close()
 
@@ -65,7 +65,7 @@ def test_options_win_over_the_section(client: PooledClient) -> None:
 def test_several_pools_are_several_servers_in_that_order(tmp_path: Path, memcached_server: MemcachedServer) -> None:
     with MemcachedServer(tmp_path / "other") as other:
         ports = [memcached_server.port, other.port]
-        pools = [PooledClient(("127.0.0.1", port), no_delay=True, timeout=5) for port in ports]
+        pools = [PooledClient(("127.0.0.1", port), no_delay=True, timeout=30) for port in ports]
         given = MemcacheBackend(pools)
         by_url = MemcacheBackend.from_url("memcache://" + ",".join(f"127.0.0.1:{port}" for port in ports), Config())
         states = [TaskState(f"u{number}", "add") for number in range(50)]
@@ -99,7 +99,7 @@ def test_wrong_options_are_a_config_error() -> None:
 
 def test_a_pool_with_no_connection_left_is_unavailable(memcached_url: str) -> None:
     where = urlsplit(memcached_url)
-    small = PooledClient((where.hostname, where.port or 11211), timeout=5, max_pool_size=1)
+    small = PooledClient((where.hostname, where.port or 11211), timeout=30, max_pool_size=1)
     backend = MemcacheBackend(small)
     with small.client_pool.get_and_release(), pytest.raises(BackendUnavailable, match="max_pool_size"):
         backend.load(["u1"])

@@ -46,7 +46,7 @@ def three(tmp_path: Path) -> Iterator[list[MemcachedServer]]:
 @pytest.fixture
 def backend_on_three(three: list[MemcachedServer]) -> Iterator[MemcacheBackend]:
     url = "memcache://" + ",".join(f"127.0.0.1:{server.port}" for server in three)
-    made = MemcacheBackend.from_url(url, Config(connect_timeout=1))
+    made = MemcacheBackend.from_url(url, Config(connect_timeout=30))
     yield made
     made.close()
 

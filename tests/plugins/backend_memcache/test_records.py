@@ -54,7 +54,7 @@ def test_a_record_is_gos_json_under_the_uuid(backend: MemcacheBackend, raw: Any,
 
     assert raw.get(uuid) == encode_state(pending(uuid))
     found = metadata_of(raw, uuid)
-    assert 3590 <= found["t"] <= 3605
+    assert 3540 <= found["t"] <= 3605
     assert found["f"] == 0
 
 
@@ -222,7 +222,7 @@ def test_a_life_of_more_than_thirty_days_is_not_taken_for_an_instant(
 ) -> None:
     make_backend(results_expire_in=timedelta(days=60)).submit([pending(uuid)])
 
-    assert metadata_of(raw, uuid)["t"] == pytest.approx(60 * 86_400, abs=5)
+    assert metadata_of(raw, uuid)["t"] == pytest.approx(60 * 86_400, abs=60)
 
 
 def test_a_life_beyond_what_memcached_can_count_has_no_end(
@@ -332,13 +332,14 @@ def test_a_server_that_takes_less_than_was_said_still_refuses_by_id_and_keeps_th
 
 def test_after_a_refusal_the_connection_is_still_in_step(memcached_server: MemcachedServer, uuid: str) -> None:
     backend = MemcacheBackend.from_url(f"{memcached_server.url}?item_size_max={4 * MIB}", Config())
-    for number in range(5):
-        with pytest.raises(ResultTooLarge):
-            backend.save([text_of(2 * MIB, uuid)])
-        (stored,) = backend.save([success(f"{uuid}-{number}", number)])
-        assert backend.load([f"{uuid}-{number}"]) == [stored]
     with connected_to(memcached_server.url) as client:
-        assert int(client.stats()[b"total_connections"]) < 5
+        before = int(client.stats()[b"total_connections"])  # of those who looked whether it is up
+        for number in range(5):
+            with pytest.raises(ResultTooLarge):
+                backend.save([text_of(2 * MIB, uuid)])
+            (stored,) = backend.save([success(f"{uuid}-{number}", number)])
+            assert backend.load([f"{uuid}-{number}"]) == [stored]
+        assert int(client.stats()[b"total_connections"]) == before + 1
     backend.close()
 
 

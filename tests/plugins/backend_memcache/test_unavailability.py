@@ -7,7 +7,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -46,21 +46,25 @@ def calls(backend: MemcacheBackend) -> list[Callable[[], Any]]:
     ]
 
 
+SOON = 20.0
+"""Seconds that a call may take on a busy machine that must not take the 30 that connecting, or answering, may."""
+
+
 @contextmanager
 def backend_on(port: int, **config: Any) -> Iterator[MemcacheBackend]:
-    made = MemcacheBackend.from_url(f"memcache://127.0.0.1:{port}", Config(**config))
+    made = MemcacheBackend.from_url(f"memcache://127.0.0.1:{port}", Config(**{"connect_timeout": 30, **config}))
     yield made
     made.close()
 
 
 def test_nobody_listens() -> None:
     port = free_port()
-    with backend_on(port, connect_timeout=30) as backend:
+    with backend_on(port) as backend:
         for call in calls(backend):
             began = time.monotonic()
             with pytest.raises(BackendUnavailable, match=f"127.0.0.1:{port}.*is it running"):
                 call()
-            assert time.monotonic() - began < 8
+            assert time.monotonic() - began < SOON
 
 
 def test_nobody_of_that_name() -> None:
@@ -73,25 +77,35 @@ def test_nobody_of_that_name() -> None:
 def test_nobody_answers_in_time() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         sections = {"memcache": {"answer_timeout": 0.3}}
-        with backend_on(silent.getsockname()[1], connect_timeout=5, sections=sections) as backend:
+        with backend_on(silent.getsockname()[1], sections=sections) as backend:
             for call in calls(backend):
                 began = time.monotonic()
                 with pytest.raises(BackendUnavailable, match="does not answer"):
                     call()
-                assert time.monotonic() - began < 4
+                assert time.monotonic() - began < SOON
 
 
 def test_a_server_that_falls_silent_in_the_middle_is_given_up(memcached_server: MemcachedServer) -> None:
     sections = {"memcache": {"answer_timeout": 0.3}}
     with (
         CuttingProxy("127.0.0.1", memcached_server.port) as proxy,
+        backend_on(memcached_server.port) as others,
         backend_on(proxy.port, sections=sections) as backend,
     ):
-        backend.submit([STATE])
-        proxy.lose_next_reply()
+        others.submit([STATE])
+        assert eventually(lambda: _answer(backend)) == [STATE]
+        proxy.black_hole()
         with pytest.raises(BackendUnavailable):
-            backend.load(["u1"])
-        assert backend.load(["u1"]) == [STATE]
+            backend.load(["another"])
+        proxy.restore()
+        # What comes late is not taken for the answer to something else.
+        assert eventually(lambda: _answer(backend)) == [STATE]
+
+
+def _answer(backend: MemcacheBackend) -> list[TaskState | None] | None:
+    with suppress(BackendUnavailable):
+        return backend.load(["u1"])
+    return None
 
 
 def test_a_killed_server_that_is_back_is_used_again_without_an_error(memcached_server: MemcachedServer) -> None:
@@ -204,12 +218,12 @@ def _relay_once(listening: socket.socket, port: int) -> None:
 def somebody_who_says(words: bytes) -> Iterator[int]:
     """A server that answers whatever it is asked with ``words``; yields its port."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        listening.settimeout(5)
+        listening.settimeout(30)
 
         def answer() -> None:
             near, _ = listening.accept()
             with near:
-                near.settimeout(5)
+                near.settimeout(30)
                 while near.recv(65_536):
                     near.sendall(words)
 
@@ -254,12 +268,12 @@ def test_who_answers_otherwise_is_recognised(words: bytes, expected: type[Machin
 )
 def test_an_answer_that_is_none_is_not_believed(answer: bytes, expected: type[MachineryError], text: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        listening.settimeout(5)
+        listening.settimeout(30)
 
         def speak() -> None:
             near, _ = listening.accept()
             with near:
-                near.settimeout(5)
+                near.settimeout(30)
                 near.recv(65_536)
                 near.sendall(b"VERSION 1.6.18\r\n")
                 near.recv(65_536)
@@ -277,7 +291,7 @@ def test_a_server_with_too_many_connections_is_unavailable(tmp_path: Path) -> No
         server = MemcachedServer(tmp_path / "narrow", arguments=("-c", "16"))
     except Unobtainable as reason:
         missing("memcached", str(reason))
-    with server, backend_on(server.port) as backend:
+    with server, backend_on(server.port, connect_timeout=5) as backend:
         held = [socket.create_connection(("127.0.0.1", server.port), 5) for _ in range(20)]
         with pytest.raises(BackendUnavailable):
             backend.load(["u1"])

@@ -246,8 +246,8 @@ def test_who_finds_another_end_is_answered_with_it(backend: MongoBackend) -> Non
     "junk",
     [
         {"state": "SUCCESS", "results": "no array"},
-        {"state": "SUCCESS", "results": "no array", "delete_at": in_hours(1)},
-        {"state": "FAILURE", "error": 5, "delete_at": in_hours(1), "writer": ObjectId()},
+        {"state": "SUCCESS", "results": "no array", "delete_at": in_hours(24)},
+        {"state": "FAILURE", "error": 5, "delete_at": in_hours(24), "writer": ObjectId()},
     ],
     ids=["of Go before its last state", "of Go", "of Python"],
 )
@@ -378,7 +378,7 @@ def test_what_go_leaves_behind_when_it_sends_again_is_not_seen(backend: MongoBac
 
 
 def test_a_task_that_go_sent_again_lives_on_from_our_first_write(backend: MongoBackend, raw: Any) -> None:
-    old = in_hours(0.001)
+    old = in_hours(0.01)
     raw.tasks.insert_one(
         {"_id": "u1", "state": "PENDING", "task_name": "add", "created_at": SENT, "error": "old", "delete_at": old}
     )
@@ -601,7 +601,7 @@ def test_who_waits_sees_what_go_writes(backend: MongoBackend, raw: Any, later: A
     gos = {"$set": {"state": "SUCCESS", "results": [{"type": "int64", "value": Int64(5)}]}}
     later(0.2, raw.tasks.update_one, {"_id": "u1"}, gos)
 
-    (found,) = backend.wait(["u1"], 5)
+    (found,) = backend.wait(["u1"], 30)
 
     assert found is not None
     assert found.results == (TaskResult("int64", 5),)

@@ -168,7 +168,6 @@ def test_another_lifetime_is_explained(amqp_url: str, backend: AmqpBackend, conf
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
 def test_results_are_lost_with_a_restart_by_name_and_tasks_are_not(rabbit_server: RabbitServer, config: Config) -> None:
     with Server.from_config(config.with_(broker=rabbit_server.url)) as server:
 

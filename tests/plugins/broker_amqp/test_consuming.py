@@ -12,7 +12,7 @@ import pytest
 
 from machinery.abc import Config, Delivery, Message
 from machinery.errors import BrokerUnavailable
-from machinery.testing._expectations import eventually, in_background, in_threads, raises
+from machinery.testing._expectations import PATIENCE, eventually, in_background, in_threads, raises
 from machinery_broker_amqp import AmqpBroker
 from machinery_broker_amqp._consumer import AmqpConsumer
 from tests.plugins.broker_amqp.conftest import config_with, node
@@ -27,6 +27,15 @@ def ready(raw: Any, queue: str) -> int:
 
 def fill(broker: AmqpBroker, queue: str, count: int) -> None:
     broker.publish([Message(b"%d" % number, queue) for number in range(count)])
+
+
+def has_sent(broker: AmqpBroker, queue: str) -> bool:
+    """Whether a broker whose patience is short got something through."""
+    try:
+        fill(broker, queue, 1)
+    except BrokerUnavailable:
+        return False
+    return True
 
 
 def bodies(deliveries: list[Delivery]) -> list[int]:
@@ -65,7 +74,7 @@ class TestHowManyAreHeld:
         consumer.resize(100)
 
         for number in range(5):
-            received = consumer.receive(100, 5)
+            received = consumer.receive(100, PATIENCE)
             assert bodies(received) == [number]
             assert consumer.receive(100, 0.1) == []
             assert ready(raw, queue) == 4 - number
@@ -78,7 +87,7 @@ class TestHowManyAreHeld:
         broker, queue = broker_of(config), config.default_queue
         fill(broker, queue, 9)
         consumer = broker.consumer(queue, "me")
-        first = consumer.receive(1, 5)
+        first = consumer.receive(1, PATIENCE)
         consumer.nack(first)
 
         held = consumer.receive(9, 5)
@@ -110,14 +119,18 @@ class TestHowManyAreHeld:
         fill(broker, queue, 20)
         consumer = broker.consumer(queue, "me")
         consumer.resize(10)
-        held = consumer.receive(2, 5)
+        held: list[Delivery] = []
+        while len(held) < 2:
+            held += consumer.receive(2 - len(held), 5)
         eventually(lambda: ready(raw, queue) == 10)
 
         consumer.resize(2)
         eventually(lambda: ready(raw, queue) >= 16)
 
         other = broker.consumer(queue, "other")
-        assert len(eventually(lambda: other.receive(3, 1))) == 3
+        others: list[Delivery] = []
+        while len(others) < 3:
+            others += other.receive(3 - len(others), 5)
         consumer.ack(held)
         other.close()
         assert everything(consumer, 18) == list(range(2, 20))
@@ -155,13 +168,14 @@ class TestSettling:
         self, broker_of: Callable[..., AmqpBroker], server: RabbitServer
     ) -> None:
         # Given a consumer whose broker's own connection does not answer
-        config = config_with(answer_timeout=1, connect_timeout=1)
+        config = config_with()
         queue = config.default_queue
+        impatient = {**config.sections["amqp"], "answer_timeout": 1, "connect_timeout": 1}
         with CuttingProxy("127.0.0.1", server.port) as proxy:
             sender = broker_of(config, server.url)
             fill(sender, queue, 2)
-            stuck = broker_of(config, f"amqp://127.0.0.1:{proxy.port}/")
-            fill(stuck, f"{queue}-other", 1)
+            stuck = broker_of(config.with_(sections={"amqp": impatient}), f"amqp://127.0.0.1:{proxy.port}/")
+            eventually(lambda: has_sent(stuck, f"{queue}-other"))
             consumer = sender.consumer(queue, "me")
             consumer._publisher = stuck._publisher
             held: list[Delivery] = []
@@ -170,12 +184,15 @@ class TestSettling:
             proxy.black_hole()
 
             # When one is being postponed, and the next is acknowledged meanwhile
+            failed = threading.Event()
+
             def postpone() -> None:
                 with raises(BrokerUnavailable):
                     consumer.postpone(held[:1], timedelta(seconds=1))
+                failed.set()
 
             with in_background(postpone) as ended:
-                eventually(lambda: held[0].handle.tag not in consumer._loans)
+                eventually(lambda: held[0].handle.tag not in consumer._loans or failed.is_set())
                 assert consumer.ack(held[1:]) == []
                 ended()
 
@@ -203,7 +220,7 @@ class TestSettling:
     def test_nothing_can_be_settled_twice(self, broker: AmqpBroker, queue: str) -> None:
         fill(broker, queue, 1)
         consumer = broker.consumer(queue, "me")
-        held = consumer.receive(1, 5)
+        held = consumer.receive(1, PATIENCE)
 
         assert consumer.ack(held) == []
         assert consumer.ack(held) == held
@@ -229,7 +246,7 @@ class TestTrouble:
 
             proxy.cut()
             with raises(BrokerUnavailable):
-                consumer.receive(4, 5)
+                consumer.receive(4, PATIENCE)
 
             assert consumer.ack(held) == held
             assert everything(consumer, 4) == [0, 1, 2, 3]
@@ -242,7 +259,7 @@ class TestTrouble:
 
         raw.queue_delete(queue)
         with raises(BrokerUnavailable, "was deleted"):
-            consumer.receive(1, 5)
+            consumer.receive(1, PATIENCE)
         assert consumer.receive(1, 0) == []
         fill(broker, queue, 1)
 
@@ -253,7 +270,7 @@ class TestTrouble:
     ) -> None:
         consumer = broker.consumer(queue, "me")
         fill(broker, queue, 1)
-        held = consumer.receive(1, 5)
+        held = consumer.receive(1, PATIENCE)
         waiting = threading.Event()
 
         def wait() -> str:
@@ -278,10 +295,10 @@ class TestTrouble:
         broker = broker_of(config, impatient.url)
         fill(broker, queue, 1)
         consumer = broker.consumer(queue, "me")
-        held = consumer.receive(1, 5)
+        held = consumer.receive(1, PATIENCE)
 
         with raises(BrokerUnavailable, "consumer_timeout") as caught:
-            consumer.receive(1, 15)
+            consumer.receive(1, 30)
 
         assert "not done within 3 s" in str(caught.value)
         assert consumer.ack(held) == held
@@ -311,7 +328,7 @@ def test_threads_that_acknowledge_at_once_never_acknowledge_twice(
     consumer = broker.consumer(queue, "first")
     received: list[Delivery] = []
     while len(received) < 2:
-        received += consumer.receive(2, 10)
+        received += consumer.receive(2, PATIENCE)
     post, others = consumer._link.post, list[threading.Thread]()
 
     def post_later(*what: Any) -> bool:
@@ -324,10 +341,10 @@ def test_threads_that_acknowledge_at_once_never_acknowledge_twice(
 
     monkeypatch.setattr(consumer._link, "post", post_later)
     assert consumer.ack(received[:1]) == []
-    others[0].join(10)
+    others[0].join(PATIENCE)
 
     # Then the channel goes on
     fill(broker, queue, 1)
-    (last,) = consumer.receive(1, 10)
+    (last,) = consumer.receive(1, PATIENCE)
     assert not last.redelivered
     assert last.handle.subscription is received[0].handle.subscription

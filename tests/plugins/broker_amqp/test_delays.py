@@ -12,17 +12,20 @@ import pytest
 
 from machinery.abc import Config, Delivery, Message
 from machinery.errors import BrokerUnavailable
-from machinery.testing._expectations import eventually
+from machinery.testing._expectations import PATIENCE, eventually
 from machinery_broker_amqp import AmqpBroker
 from machinery_broker_amqp._consumer import AmqpConsumer
 from machinery_broker_amqp._ladder import BEYOND, DELAYED, LONGEST, ONWARDS, POSTPONED, Ladder
 from tests.plugins.broker_amqp.conftest import config_with, node
 from tests.services.rabbitmq import RabbitServer
 
+REPEATED = "{dead_letter_worker_publisher_confirm_timeout, 8000}"
+"""What a rung sent on to a queue that was not up yet after a restart it sends again after 3 minutes; but not here."""
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitServer]:
-    with node(tmp_path_factory) as made:
+    with node(tmp_path_factory, advanced=REPEATED) as made:
         yield made
 
 
@@ -150,7 +153,7 @@ def test_what_waits_survives_a_restart_of_the_node(
         except BrokerUnavailable:
             return []
 
-    assert [message.eta for message in eventually(listed)] == etas
+    eventually(lambda: [message.eta for message in listed()] == etas)
 
 
 def test_what_became_due_while_the_node_was_down_comes_when_it_is_up(
@@ -228,7 +231,7 @@ def test_many_small_delays_are_not_late(broker: AmqpBroker, queue: str) -> None:
     eventually(all_came)
 
     assert sorted(map(int, came)) == list(range(500))
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 20
 
 
 def test_what_cannot_be_sent_on_holds_up_nobody_and_is_kept(
@@ -245,7 +248,7 @@ def test_what_cannot_be_sent_on_holds_up_nobody_and_is_kept(
     for body, headers in ((b"lost", {}), (b"found", {"machinery_queue": queue})):
         raw.basic_publish("", ONWARDS, body, pika.BasicProperties(headers=headers, delivery_mode=2))
     consumer.maintain()
-    (delivery,) = consumer.receive(2, 10)
+    (delivery,) = consumer.receive(2, PATIENCE)
     assert delivery.body == b"found"
     assert raw.queue_declare(ONWARDS, passive=True).method.message_count == 0
     (letter,) = broker.dead(config.default_queue, 10)

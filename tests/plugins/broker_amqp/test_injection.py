@@ -30,7 +30,7 @@ def dead() -> pika.ConnectionParameters:
 def check(broker: AmqpBroker, queue: str) -> None:
     broker.publish([Message(b"{}", queue)])
     consumer = broker.consumer(queue, "me")
-    (delivery,) = consumer.receive(1, 5)
+    (delivery,) = consumer.receive(1, 15)
     assert delivery.body == b"{}"
     assert consumer.ack([delivery]) == []
     assert broker.examine()[0].level == "ok"
@@ -82,7 +82,7 @@ def test_a_servers_worker_runs_on_it(parameters: Any, config: Config) -> None:
             return first + second
 
         with server.new_worker("test", 2):
-            assert add.send(2, 3).get(timeout=10) == 5
+            assert add.send(2, 3).get(timeout=30) == 5
 
 
 @pytest.mark.parametrize("wrong", ["amqp://localhost", None, object()])
@@ -116,7 +116,7 @@ def test_a_forked_process_makes_a_connection_of_its_own(parameters: Any, config:
         warnings.simplefilter("ignore")  # it has threads
         child = multiprocessing.get_context("fork").Process(target=_publish_in_child, args=(broker, queue))
         child.start()
-    child.join(20)
+    child.join(40)
     broker.publish([Message(b"after", queue)])
 
     assert child.exitcode == 0

@@ -27,7 +27,12 @@ def ran() -> list[int]:
 
 
 @pytest.fixture
-def server(broker: AmqpBroker, config: Config, ran: list[int]) -> Iterator[Server]:
+def failed() -> list[int]:
+    return []
+
+
+@pytest.fixture
+def server(broker: AmqpBroker, config: Config, ran: list[int], failed: list[int]) -> Iterator[Server]:
     with Server(config, broker, MemoryBackend(), MemoryLock()) as made:
 
         @made.task
@@ -37,7 +42,7 @@ def server(broker: AmqpBroker, config: Config, ran: list[int]) -> Iterator[Serve
         @made.task(retry_count=1, retry=Exponential(base=3, jitter=0))
         def falter(context: TaskContext, number: int) -> None:
             if context.attempt == 1:
-                ran.append(-number)
+                failed.append(number)
                 raise ValueError("not yet")
             ran.append(number)
 
@@ -67,18 +72,19 @@ def test_what_was_delayed_keeps_its_priority(server: Server, ran: list[int]) -> 
     assert ran == [9, 9, 5, 3, 1, 0]
 
 
-def test_what_is_tried_again_keeps_its_priority(server: Server, ran: list[int]) -> None:
+def test_what_is_tried_again_keeps_its_priority(server: Server, ran: list[int], failed: list[int]) -> None:
     server.send_tasks(signatures("falter"))
     with server.new_worker("test", 1):
-        eventually(lambda: len(ran) == 6)
-    assert ran == [-9, -9, -5, -3, -1, 0]
-    ran.clear()
-    eventually(lambda: len(server.pending_tasks()) == 6)
+        eventually(lambda: len(failed) == 6)
+    assert failed == [9, 9, 5, 3, 1, 0]
+    early = len(ran)  # on a busy machine some were tried again before all had failed
+    eventually(lambda: len(server.pending_tasks()) == 6 - early)
 
     with server.new_worker("test", 1):
         eventually(lambda: len(ran) == 6)
 
-    assert ran == [9, 9, 5, 3, 1, 0]
+    assert ran[early:] == sorted(ran[early:], reverse=True)
+    assert sorted(ran) == sorted(failed)
 
 
 def test_where_queues_have_no_priorities_they_are_refused(amqp_url: str) -> None:

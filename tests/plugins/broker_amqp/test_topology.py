@@ -86,7 +86,7 @@ def test_a_custom_queues_consumer_gets_no_tasks_of_the_default_queue(broker: Amq
 
     broker.publish([Message(b"default", config.default_queue), Message(b"own", own)])
 
-    assert [delivery.body for delivery in consumer.receive(9, 5)] == [b"own"]
+    assert [delivery.body for delivery in consumer.receive(9, 15)] == [b"own"]
     assert consumer.receive(9, 0.3) == []
     assert all_of(broker, config.default_queue, 1) == [b"default"]
 
@@ -108,11 +108,11 @@ def test_what_is_handed_back_for_later_and_what_has_an_eta_comes_back_once_to_it
     own = f"{config.default_queue}-own"
     consumer = broker.consumer(own, "me")
     broker.publish([Message(b"own", own)])
-    (delivery,) = consumer.receive(9, 5)
+    (delivery,) = consumer.receive(9, 15)
 
     consumer.postpone([delivery], timedelta(milliseconds=20))
 
-    assert [delivery.body for delivery in consumer.receive(9, 5)] == [b"own"]
+    assert [delivery.body for delivery in consumer.receive(9, 15)] == [b"own"]
     assert consumer.receive(9, 0.3) == []
     assert broker.pending(config.default_queue, 9) == []
 

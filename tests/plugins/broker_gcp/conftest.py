@@ -20,11 +20,13 @@ from tests.services.pubsub import Stubs
 
 PROJECT = "machinery-tests"
 MakeQueue = Callable[..., str]
+LEASE = 60
+"""Seconds: longer than a busy machine stands still."""
 
 
 def config_with(**options: Any) -> Config:
     """A configuration with a default queue that nobody else uses, whose ``gcp_pub_sub`` section says that besides."""
-    return Config(default_queue=f"queue-{uuid4().hex}", sections={"gcp_pub_sub": {"ack_deadline": 2, **options}})
+    return Config(default_queue=f"queue-{uuid4().hex}", sections={"gcp_pub_sub": {"ack_deadline": LEASE, **options}})
 
 
 @pytest.fixture

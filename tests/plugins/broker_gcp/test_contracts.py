@@ -9,6 +9,7 @@ import pytest
 from machinery.abc import Config
 from machinery.testing import BrokerContract
 from machinery.testing._broker._delivery import DeliveryOfMessages
+from machinery.testing._broker._leases import Leases
 from machinery.testing._broker._settling import Settling
 from machinery.testing._broker._suite import BrokerSuite
 from tests.plugins.broker_gcp.conftest import MakeQueue, config_with
@@ -28,11 +29,18 @@ class OnMadeQueues(BrokerSuite):
         return self._make_queue(super().new_queue(beginning), *self.arguments)
 
 
+SHORT_LEASE = 2
+"""Seconds: as long as the contract waits for."""
+
+
 class TestPubsubBroker(OnMadeQueues, BrokerContract):
-    pass
+    @pytest.fixture
+    def config(self, request: pytest.FixtureRequest) -> Config:
+        is_of_leases = request.node.originalname in vars(Leases)
+        return config_with(ack_deadline=SHORT_LEASE) if is_of_leases else config_with()
 
 
-class TestPubsubBrokerWithExactlyOnceDelivery(OnMadeQueues, BrokerContract):
+class TestPubsubBrokerWithExactlyOnceDelivery(TestPubsubBroker):
     arguments: ClassVar[tuple[str, ...]] = ("--exactly-once",)
 
 

@@ -39,7 +39,7 @@ def test_the_applications_clients_will_do_and_stay_its_own(
     broker = PubsubBroker(PROJECT, f"sub-{queue}", config, **clients)
     broker.publish([Message(b"{}", queue)])
     consumer = broker.consumer(queue, "me")
-    (delivery,) = consumer.receive(1, 10)
+    (delivery,) = consumer.receive(1, 15)
     assert delivery.body == b"{}"
     assert consumer.ack([delivery]) == []
     broker.close()
@@ -47,7 +47,7 @@ def test_the_applications_clients_will_do_and_stay_its_own(
     # The clients still work.
     name = f"projects/{PROJECT}/topics/{queue}"
     assert clients["publisher"].get_topic(topic=name).name == name
-    clients["publisher"].publish(name, b"mine").result(timeout=10)
+    clients["publisher"].publish(name, b"mine").result(timeout=30)
     (mine,) = raw.pull(f"projects/{PROJECT}/subscriptions/sub-{queue}", 10)
     assert mine.message.data == b"mine"
 

@@ -121,7 +121,6 @@ def test_while_pubsub_is_away_nothing_was_accepted_and_that_is_said(config: Conf
         broker.publish([Message(b"a", "queue")])
 
 
-@pytest.mark.timeout(120)
 def test_a_short_absence_is_sat_out(pubsub_server: PubsubServer, config: Config) -> None:
     url = f"gcppubsub://{PROJECT}/sub-{config.default_queue}?connect_timeout=60&emulator_host={pubsub_server.host}"
     queue = config.default_queue

@@ -14,6 +14,7 @@ import pytest
 
 from machinery.abc import Delivery, Message
 from machinery.errors import BrokerUnavailable, Closed
+from machinery.testing._expectations import PATIENCE, Stopwatch
 from machinery_broker_redis import RedisBroker
 from machinery_broker_redis._consumer import RedisConsumer
 from tests.services.proxy import CuttingProxy
@@ -29,7 +30,7 @@ def bodies(found: list[Delivery] | list[Message]) -> list[bytes]:
     return [one.body for one in found]
 
 
-def tend_until(consumer: RedisConsumer, holds: Callable[[], bool], timeout: float = 10) -> None:
+def tend_until(consumer: RedisConsumer, holds: Callable[[], bool], timeout: float = 30) -> None:
     """Maintain, and give signs of life, as a keeper does, until ``holds``."""
     deadline = time.monotonic() + timeout
     while not holds():
@@ -48,15 +49,33 @@ def through_proxy(redis_database: str, config: Any) -> Iterator[tuple[RedisBroke
         broker.close()
 
 
+@contextmanager
+def resets(consumer: RedisConsumer, every: float) -> Iterator[None]:
+    """Another thread resets ``consumer`` again and again, until the end of the block."""
+    ended = threading.Event()
+
+    def reset() -> None:
+        while not ended.wait(every):
+            consumer.reset()
+
+    resetting = threading.Thread(target=reset)
+    resetting.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        resetting.join()
+
+
 def test_a_waiting_receive_is_woken_by_a_publish(broker: RedisBroker, consumer: RedisConsumer, later: Any) -> None:
     consumer.receive(1, 0)
     later(0.2, publish, broker, b"one")
     began = time.monotonic()
 
-    found = consumer.receive(10, 5)
+    found = consumer.receive(10, 30)
 
     assert bodies(found) == [b"one"]
-    assert 0.1 < time.monotonic() - began < 4
+    assert time.monotonic() - began < 25
 
 
 def test_a_waiting_receive_asks_redis_about_once_a_second(broker: RedisBroker, another: Any, raw: Any) -> None:
@@ -68,7 +87,7 @@ def test_a_waiting_receive_asks_redis_about_once_a_second(broker: RedisBroker, a
 
     calls = {name: stats["calls"] for name, stats in raw.info("commandstats").items()}
     assert calls["cmdstat_blmove"] <= 5
-    assert calls["cmdstat_evalsha"] <= 9
+    assert calls["cmdstat_evalsha"] <= 11
 
 
 def test_the_oldest_come_first_up_to_the_limit(broker: RedisBroker, consumer: RedisConsumer) -> None:
@@ -125,8 +144,8 @@ def test_what_is_handed_back_comes_first_and_in_order(broker: RedisBroker, consu
 def test_what_is_postponed_comes_back_in_its_time_to_anybody(
     broker: RedisBroker, consumer: RedisConsumer, another: Any
 ) -> None:
-    publish(broker, b"1", b"1")
-    consumer.postpone(consumer.receive(2, 1), timedelta(seconds=0.2))
+    publish(broker, b"0", b"0")
+    consumer.postpone(consumer.receive(2, 1), timedelta(minutes=1))
     publish(broker, b"2")
     other = another()
 
@@ -134,7 +153,11 @@ def test_what_is_postponed_comes_back_in_its_time_to_anybody(
     pause = other.maintain()
     assert pause is not None
     assert 0 < pause <= 0.2
+    publish(broker, b"1", b"1")
+    watch = Stopwatch()
+    consumer.postpone(consumer.receive(2, 1), timedelta(seconds=0.2))
     tend_until(other, lambda: len(broker.pending("tasks", 9)) == 2)
+    assert watch.seconds >= 0.19
     again = other.receive(9, 0)
     assert bodies(again) == [b"1", b"1"]
     assert [delivery.attempt for delivery in again] == [1, 1]
@@ -154,8 +177,8 @@ def test_what_a_dead_consumer_held_is_delivered_again_and_counted(
     broker: RedisBroker, consumer: RedisConsumer, another: Any
 ) -> None:
     publish(broker, b"1", b"2", b"3")
-    lost = another("dead").receive(2, 1)
     began = time.monotonic()
+    lost = another("dead").receive(2, 1)
 
     tend_until(consumer, lambda: len(broker.pending("tasks", 9)) == 3)
 
@@ -171,7 +194,7 @@ def test_a_worker_that_comes_when_it_is_told_to_takes_over_from_the_dead(
 ) -> None:
     publish(broker, b"1")
     another("dead").receive(1, 1)
-    deadline = time.monotonic() + 10 * LEASE
+    deadline = time.monotonic() + PATIENCE
 
     while not broker.pending("tasks", 9) and time.monotonic() < deadline:
         pause = consumer.maintain()
@@ -337,18 +360,15 @@ def test_a_settlement_whose_answer_was_lost_may_be_made_again(
         consumer.close()
 
 
-def test_reset_makes_a_waiting_receive_fail_and_the_next_one_work(
-    broker: RedisBroker, consumer: RedisConsumer, later: Any
-) -> None:
+def test_reset_makes_a_waiting_receive_fail_and_the_next_one_work(broker: RedisBroker, consumer: RedisConsumer) -> None:
     publish(broker, b"0")
     (held,) = consumer.receive(1, 1)
-    later(0.1, consumer.reset)
     began = time.monotonic()
 
-    with pytest.raises(BrokerUnavailable):
-        consumer.receive(1, 5)
+    with resets(consumer, every=0.2), pytest.raises(BrokerUnavailable):  # the first may come before it waits
+        consumer.receive(1, 30)
 
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 25
     publish(broker, b"1")
     assert bodies(consumer.receive(1, 1)) == [b"1"]
     assert consumer.ack([held]) == []
@@ -362,9 +382,9 @@ def test_stop_ends_a_waiting_receive_at_once(broker: RedisBroker, consumer: Redi
     later(0.1, consumer.stop)
     began = time.monotonic()
 
-    assert consumer.receive(1, 5) == []
+    assert consumer.receive(1, 30) == []
 
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 25
     publish(broker, b"1")
     assert consumer.receive(1, 5) == []
     assert len(broker.pending("tasks", 9)) == 1
@@ -376,13 +396,15 @@ def test_what_arrives_while_stopping_is_given_back(broker: RedisBroker) -> None:
         consumer = broker.consumer("tasks", f"c{number}")
         consumer.receive(1, 0)
         found: list[Delivery] = []
-        receiving = threading.Thread(target=lambda consumer=consumer, found=found: found.extend(consumer.receive(5, 5)))
+        receiving = threading.Thread(
+            target=lambda consumer=consumer, found=found: found.extend(consumer.receive(5, 40))
+        )
         receiving.start()
         publishing = threading.Thread(target=publish, args=[broker, b"%d" % number])
         publishing.start()
         consumer.stop()
         publishing.join()
-        receiving.join(3)
+        receiving.join(30)
         assert not receiving.is_alive()
         consumer.ack(found)
         left = broker.purge("tasks")
@@ -458,16 +480,8 @@ def test_a_very_short_wait_is_short(consumer: RedisConsumer) -> None:
 
 
 def test_resets_never_mix_up_answers(broker: RedisBroker, consumer: RedisConsumer) -> None:
-    ended = threading.Event()
-
-    def reset() -> None:
-        while not ended.wait(0.003):
-            consumer.reset()
-
-    resetting = threading.Thread(target=reset)
-    resetting.start()
     received: list[bytes] = []
-    try:
+    with resets(consumer, every=0.003):
         for number in range(300):
             publish(broker, b"%d" % number)
             assert broker.dead("tasks", 1) == []
@@ -479,8 +493,5 @@ def test_resets_never_mix_up_answers(broker: RedisBroker, consumer: RedisConsume
                     continue
                 assert consumer.ack(found) == []
                 received += bodies(found)
-    finally:
-        ended.set()
-        resetting.join()
 
     assert [int(body) for body in received] == list(range(300))

@@ -9,6 +9,7 @@ import pytest
 
 from machinery.abc import Config
 from machinery.testing import BrokerContract
+from machinery.testing._broker._leases import Leases
 from machinery_broker_redis import RedisBroker
 from tests.contracts.made import Made
 from tests.services.chain import is_asked_for, is_required, obtained
@@ -28,8 +29,9 @@ def container_url() -> Iterator[str]:
 
 class TestRedisBrokerInAContainer(BrokerContract):
     @pytest.fixture
-    def make_broker(self, container_url: str) -> Iterator[Callable[[], RedisBroker]]:
-        section = {"lease": 0.6, "delayed_tasks_key": f"delayed_{uuid4().hex}"}
+    def make_broker(self, container_url: str, request: pytest.FixtureRequest) -> Iterator[Callable[[], RedisBroker]]:
+        lease = 0.6 if request.node.originalname in vars(Leases) else 60
+        section = {"lease": lease, "delayed_tasks_key": f"delayed_{uuid4().hex}"}
         with Made(lambda: RedisBroker.from_url(container_url, Config(sections={"redis": section}))) as made:
             yield made
 

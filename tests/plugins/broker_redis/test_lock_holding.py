@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,6 +11,7 @@ import redis
 
 from machinery.abc import Config, LockToken
 from machinery.errors import ConfigError, LockUnavailable
+from machinery.testing._expectations import eventually
 from machinery_broker_redis import RedisLock
 from machinery_broker_redis._keys import hold_key
 from machinery_broker_redis._lock import FENCE_KEPT
@@ -56,7 +56,7 @@ def test_it_is_one_hash_under_a_name_of_its_own(lock: RedisLock, raw: Any) -> No
     assert (kept["value"], kept["fence"]) == (token.value, str(token.fence))
     assert before <= token.fence <= after
     assert int(kept["until"]) == token.fence + 60_000_000
-    assert 59_000 < raw.pttl(KEY) - KEPT <= 60_000
+    assert 45_000 < raw.pttl(KEY) - KEPT <= 60_000
 
 
 def test_letting_go_leaves_the_fence_and_that_goes_away(lock: RedisLock, raw: Any) -> None:
@@ -68,7 +68,7 @@ def test_letting_go_leaves_the_fence_and_that_goes_away(lock: RedisLock, raw: An
 
 
 def test_a_renewal_moves_both_ends(lock: RedisLock, raw: Any) -> None:
-    token = held(lock, 1)
+    token = held(lock, 60)
     lock.renew(token, 3600)
 
     assert 3_599_000_000 < int(raw.hget(KEY, "until")) - token.fence < 3_610_000_000
@@ -160,7 +160,7 @@ def test_the_estimate_is_by_the_holders_own_clock(skewed_lock: Callable[[timedel
 
 
 def test_a_server_that_dies_in_the_block_is_not_hidden(redis_server: RedisServer) -> None:
-    lock = RedisLock.from_url(redis_server.url, Config(connect_timeout=0.3))
+    lock = RedisLock.from_url(redis_server.url, Config())
     with pytest.raises(LockUnavailable) as caught, lock.hold("key", MINUTE):
         redis_server.kill()
 
@@ -188,19 +188,25 @@ def test_go_s_form_is_kept_by_redis_for_as_long_as_a_slow_server_thinks(
     until = datetime.now(UTC) - timedelta(hours=1) + MINUTE
 
     assert slow.try_acquire("key", until) is not None
-    assert 58_000 < raw.pttl("key") <= 60_000
+    assert 45_000 < raw.pttl("key") <= 60_000
 
 
 def test_go_s_form_holds_off_a_slow_server_while_it_is_held(
     lock: RedisLock, skewed_lock: Callable[[timedelta], RedisLock], raw: Any
 ) -> None:
-    slow = skewed_lock(-timedelta(seconds=5))
-    until = datetime.now(UTC) + timedelta(seconds=0.2)
-    assert lock.try_acquire("key", until) is not None
-    assert slow.try_acquire("key", until) is None
+    slow = skewed_lock(-MINUTE)
 
-    deadline = time.monotonic() + 5
-    while raw.exists("key"):  # by its own clock the slow one would wait for 5 s more
-        assert time.monotonic() < deadline
+    def held_off() -> datetime | None:
+        raw.delete("key")
+        until = datetime.now(UTC) + timedelta(seconds=0.2)
+        assert lock.try_acquire("key", until) is not None
+        if slow.try_acquire("key", until) is None:
+            return until
+        assert datetime.now(UTC) >= until
+        return None
+
+    until = eventually(held_off)
+    assert until is not None
+    assert eventually(lambda: not raw.exists("key"))  # by its own clock the slow one would wait for a minute more
 
     assert slow.try_acquire("key", until) is not None

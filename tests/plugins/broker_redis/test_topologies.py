@@ -13,6 +13,7 @@ import pytest
 
 from machinery.abc import Config, GroupMeta, Message, Signature, State, TaskResult, TaskState
 from machinery.errors import BackendUnavailable, BrokerUnavailable, ConfigError, MachineryError, PublishError
+from machinery.testing._expectations import Stopwatch
 from machinery.wire import encode_signature
 from machinery_broker_redis import RedisBackend, RedisBroker, RedisLock
 from tests.services import redis_topologies as topologies
@@ -47,7 +48,7 @@ def check_everything(broker: RedisBroker, backend: RedisBackend, lock: RedisLock
     backend.submit(pending[10:])
     due = datetime.now(UTC) + timedelta(seconds=0.2)
     broker.publish([Message(body, "tasks", eta=due) for body in bodies[10:]])
-    assert len(broker.delayed(99)) == 10
+    assert len(broker.delayed(99)) == 10 or datetime.now(UTC) >= due
 
     consumer, other = broker.consumer("tasks", "one"), broker.consumer("tasks", "two")
     first = consumer.receive(10, 1)
@@ -58,7 +59,7 @@ def check_everything(broker: RedisBroker, backend: RedisBackend, lock: RedisLock
     assert len(broker.dead("tasks", 9)) == 1
     assert broker.requeue_dead("tasks") == 1
     found = {delivery.handle: delivery for delivery in first[5:]}
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 30
     while len(found) < 20 and time.monotonic() < deadline:
         consumer.maintain()
         consumer.extend(list(found.values()))
@@ -81,7 +82,7 @@ def check_everything(broker: RedisBroker, backend: RedisBackend, lock: RedisLock
     backend.close_group("group_1")
     backend.forget(members)
 
-    token = lock.try_acquire("key", datetime.now(UTC) + timedelta(seconds=5))
+    token = lock.try_acquire("key", datetime.now(UTC) + timedelta(minutes=1))
     assert token is not None
     assert lock.release(token)
     assert all(finding.text for plugin in (broker, backend, lock) for finding in plugin.examine())
@@ -195,10 +196,11 @@ def test_sentinels_lead_to_the_new_master(redis_url: str, tmp_path: Path) -> Non
         with topologies.client_of(guarded.replica) as replica:
             topologies.eventually(lambda: replica.llen("tasks") == 1)
 
+        watch = Stopwatch()
         guarded.master.kill()
 
-        with pytest.raises(BrokerUnavailable):
-            broker.publish([Message(b"lost", "tasks")])
+        if _works(lambda: broker.publish([Message(b"lost", "tasks")])):
+            assert watch.seconds >= 1, "the Sentinels take it for dead only after a while"
         topologies.eventually(lambda: _works(lambda: broker.publish([Message(b"after", "tasks")])))
         topologies.eventually(lambda: _works(lambda: backend.load(["u1"])))
         found = consumer.receive(9, 1)

@@ -27,7 +27,8 @@ from machinery.errors import (
     Unavailable,
     Unsupported,
 )
-from machinery_broker_redis import RedisBackend, RedisBroker, RedisLock
+from machinery.testing._expectations import eventually
+from machinery_broker_redis import RedisBackend, RedisBroker, RedisLock, _waiting
 from machinery_broker_redis._errors import translate
 from tests.services import redis_topologies as topologies
 from tests.services.processes import free_port
@@ -141,23 +142,32 @@ def test_connecting_to_one_who_says_nothing_takes_no_longer_than_connecting_may(
 def far_plugins(
     redis_database: str, config: Config
 ) -> Iterator[tuple[CuttingProxy, tuple[RedisBroker, RedisBackend, RedisLock]]]:
-    """Connected already, through a proxy."""
+    """Connected already, through a proxy. What that has held back in the end never arrives."""
     parts = urlsplit(redis_database)
     with (
         CuttingProxy(parts.hostname or "", parts.port or 6379) as proxy,
         plugins(f"redis://127.0.0.1:{proxy.port}{parts.path}", config) as all_three,
     ):
         broker, backend, lock = all_three
-        broker.pending("tasks", 1)
-        backend.wait(["u1"], 0.1)
-        lock.try_acquire("k", datetime.now(UTC))
-        yield proxy, all_three
+        until_it_works(lambda: broker.pending("tasks", 1))
+        until_it_works(lambda: backend.wait(["u1"], 0.1))
+        until_it_works(lambda: lock.try_acquire("k", datetime.now(UTC)))
+        try:
+            yield proxy, all_three
+        finally:
+            proxy.cut()
+            proxy.restore()
+
+
+def until_it_works(call: Callable[[], Any]) -> None:
+    """For clients whose patience is short, and what has to succeed."""
+    eventually(lambda: not isinstance(_failure_of(call), Unavailable))
 
 
 def test_a_redis_that_falls_silent_fails_calls_within_the_time_to_connect(redis_database: str) -> None:
     with far_plugins(redis_database, Config(connect_timeout=0.4)) as (proxy, (broker, backend, lock)):
         consumer = broker.consumer("tasks", "me")
-        consumer.receive(1, 0)
+        until_it_works(lambda: consumer.receive(1, 0))
         proxy.black_hole()
         for expected, call in (
             (BrokerUnavailable, lambda: broker.publish([Message(b"x", "tasks")])),
@@ -170,20 +180,29 @@ def test_a_redis_that_falls_silent_fails_calls_within_the_time_to_connect(redis_
             with pytest.raises(expected):
                 call()
             assert time.monotonic() - began < 10
-        proxy.restore()
 
 
-def test_a_wait_ends_soon_after_its_time_though_redis_is_silent(redis_database: str, later: Any) -> None:
+def test_a_wait_ends_soon_after_its_time_though_redis_is_silent(
+    redis_database: str, later: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with far_plugins(redis_database, Config()) as (proxy, (_, backend, _)):
-        for silent_after in (0.0, 0.3):
-            later(silent_after, proxy.black_hole)
-            time.sleep(0.1)
+        monkeypatch.setattr(_waiting, "ALLOWANCE", 1.0)
+
+        def is_said(silent_after: float) -> bool:
+            until_it_works(lambda: backend.wait(["u1"], 0.1))
+            silencing = later(silent_after, proxy.black_hole)
+            if not silent_after:
+                silencing.join()
             began = time.monotonic()
-            with pytest.raises(BackendUnavailable):
-                backend.wait(["u1"], 0.5)
+            failure = _failure_of(lambda: backend.wait(["u1"], 0.5))
             assert time.monotonic() - began < 10
+            silencing.join()
             proxy.restore()
-            backend.wait(["u1"], 0.1)
+            return isinstance(failure, BackendUnavailable)  # else its time was over before Redis fell silent
+
+        assert eventually(lambda: is_said(silent_after=0.0))
+        assert eventually(lambda: is_said(silent_after=0.2))
+        until_it_works(lambda: backend.wait(["u1"], 0.1))
 
 
 def test_a_long_wait_does_not_wait_for_a_silent_redis(redis_database: str) -> None:
@@ -193,22 +212,32 @@ def test_a_long_wait_does_not_wait_for_a_silent_redis(redis_database: str) -> No
         with pytest.raises(BackendUnavailable):
             backend.wait(["u1"], 30)
         assert time.monotonic() - began < 10
-        proxy.restore()
 
 
 @pytest.mark.parametrize("read_timeout", [5, 0])
 def test_answers_may_take_longer_than_connecting_where_that_is_configured(
     redis_database: str, read_timeout: float
 ) -> None:
-    config = Config(connect_timeout=0.3, sections={"redis": {"read_timeout": read_timeout}})
+    config = Config(connect_timeout=0.6, sections={"redis": {"read_timeout": read_timeout}})
     with far_plugins(redis_database, config) as (proxy, (broker, backend, _)):
         consumer = broker.consumer("tasks", "me")
-        consumer.receive(1, 0)
-        proxy.delay(0.25)
-        broker.publish([Message(b"x" * 300_000, "tasks")])
-        backend.submit([STATE])
-        (delivery,) = consumer.receive(1, 0.5)
-        assert len(delivery.body) == 300_000
+
+        def all_get_through() -> bool:
+            proxy.restore()
+            until_it_works(lambda: broker.pending("tasks", 0))
+            until_it_works(lambda: backend.load(["u1"]))
+            until_it_works(lambda: consumer.extend(consumer.receive(1, 0)))
+            proxy.delay(0.35)
+            try:
+                broker.publish([Message(b"x" * 150_000, "tasks")])
+                backend.submit([STATE])
+                (delivery,) = consumer.receive(1, 0.5)
+            except Unavailable:  # a piece was late on a busy machine: none may take longer than connecting
+                return False
+            assert len(delivery.body) == 150_000
+            return True
+
+        assert eventually(all_get_through)
         proxy.restore()
         consumer.close()
 
@@ -344,7 +373,7 @@ def test_a_restart_loses_nothing_that_is_on_loan(redis_server: RedisServer, kill
         held = consumer.receive(5, 1)
         redis_server.restart(kill=kill)
 
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         rest: list[Any] = []
         while len(rest) < 5 and time.monotonic() < deadline:
             try:
@@ -373,7 +402,7 @@ def test_who_waits_while_redis_is_busy_is_told_of_results_afterwards(redis_serve
         endless.join()
         backend.submit([STATE])
         saving = later(0.1, backend.save, [TaskState("u1", "add", State.SUCCESS)])
-        (found,) = backend.wait(["u1"], 5, interval=5)
+        (found,) = backend.wait(["u1"], 30, interval=30)
         saving.join()  # who waits is told before who saves is answered
         assert found is not None
         assert found.is_success
@@ -386,7 +415,7 @@ def _run_until_killed(url: str) -> None:
 
 
 def _wait_until_busy(raw: Any) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         try:
             raw.ping()
@@ -403,14 +432,16 @@ def test_a_receive_that_waits_notices_that_redis_died(redis_server: RedisServer,
         began = time.monotonic()
 
         with pytest.raises(BrokerUnavailable):
-            consumer.receive(1, 5)
+            consumer.receive(1, 30)
 
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < 25
         consumer.close()
 
 
-def test_all_connections_in_use_is_unavailable_at_once_or_after_waiting(redis_database: str, later: Any) -> None:
-    options = {"max_active": 1, "wait": False, "read_timeout": 0.3}
+def test_all_connections_in_use_is_unavailable_at_once_or_after_waiting(
+    redis_database: str, later: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"max_active": 1, "wait": False}
     backend = RedisBackend.from_url(redis_database, Config(sections={"redis": options}))
     lent = backend._client.connections().lend()
     with pytest.raises(BackendUnavailable, match="max_active"):
@@ -425,6 +456,7 @@ def test_all_connections_in_use_is_unavailable_at_once_or_after_waiting(redis_da
     later(0.1, connections.take_back, lent)
     assert waiting.load(["u1"]) == [None]
     lent = connections.lend()
+    monkeypatch.setattr(connections, "_patience", 0.3)
     with pytest.raises(BackendUnavailable, match="max_active"):
         waiting.load(["u1"])
     connections.take_back(lent)
