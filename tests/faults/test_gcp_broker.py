@@ -12,32 +12,35 @@ from pathlib import Path
 import pytest
 
 from machinery import AsyncResult, Config, Server
+from machinery.wire import decode_signature
 from machinery_broker_gcp import PubsubBroker
 from tests.faults.ledger import entries
 from tests.faults.test_kill import Workers, expected, signatures, wait_until
 from tests.services.proxy import CuttingProxy
 from tests.services.pubsub import PubsubServer, Stubs
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(150)]
+pytestmark = pytest.mark.slow
 
 DELAYED = 200
 QUEUE = "queue-of-faults"
 URL = "gcppubsub://machinery-faults/sub-of-faults"
 LEASE = 3
 """Seconds after which what a dead worker held comes again."""
+LONG_LEASE = 10
+"""Seconds, where no worker dies: one that is held up on a busy machine still has what it holds."""
 
 
 class Load:
     """Two workers and a sender of a mixture of tasks, some of which have an ETA, some a successor, some are tried again."""
 
-    def __init__(self, host: str, backend: str, folder: Path) -> None:
+    def __init__(self, host: str, backend: str, folder: Path, lease: int = LEASE) -> None:
         self.environment = {
             "BROKER": URL,
             "RESULT_BACKEND": backend,
             "LOCK": backend,
             "DEFAULT_QUEUE": QUEUE,
             "PUBSUB_EMULATOR_HOST": host,
-            "GCP_PUB_SUB_ACK_DEADLINE": str(LEASE),
+            "GCP_PUB_SUB_ACK_DEADLINE": str(lease),
         }
         self.workers = Workers("", folder, **self.environment)
         self.server = Server.from_config(Config.from_env(self.environment))
@@ -64,8 +67,8 @@ class Load:
             f"{share} of the tasks ran; log: {self.workers.log()}",
         )
 
-    def check(self, stubs: Stubs) -> None:
-        """All ran and all succeeded, and nothing is left over."""
+    def check(self, stubs: Stubs, *, may_repeat: bool = False) -> None:
+        """All ran and all succeeded, and nothing is left over, unless it is what was run: then its acknowledgement was lost."""
         try:
             wait_until(lambda: expected() <= set(entries(self.ledger)), "all ran", 60)
         except AssertionError:
@@ -77,7 +80,11 @@ class Load:
         self.workers.stop()
         for name in ("sub-of-faults", f"{QUEUE}-delay"):
             left = stubs.pull(f"projects/machinery-faults/subscriptions/{name}", 10, at_once=True)
-            assert [each.message.data for each in left] == []
+            bodies = [each.message.data for each in left]
+            assert [body for body in bodies if not (may_repeat and self._has_ended(body))] == []
+
+    def _has_ended(self, body: bytes) -> bool:
+        return self.server.result(decode_signature(body).uuid).task_state().is_completed
 
     def close(self) -> None:
         self.workers.stop()
@@ -114,14 +121,17 @@ def test_nothing_is_lost_when_a_worker_is_killed(load: Load, stubs: Stubs) -> No
     assert len(twice) <= 600, "more ran twice than one worker can hold"
 
 
-def test_a_worker_that_is_told_to_stop_hands_everything_over_and_nothing_runs_twice(load: Load, stubs: Stubs) -> None:
-    load.begin()
+def test_a_worker_that_is_told_to_stop_hands_everything_over_and_nothing_runs_twice(
+    pubsub_server: PubsubServer, redis_database: str, tmp_path: Path, stubs: Stubs
+) -> None:
+    with closing(Load(pubsub_server.host, redis_database, tmp_path, LONG_LEASE)) as load:
+        load.begin()
 
-    load.victim.send_signal(signal.SIGTERM)
-    assert load.victim.wait(30) == 0
+        load.victim.send_signal(signal.SIGTERM)
+        assert load.victim.wait(60) == 0
 
-    load.check(stubs)
-    assert max(entries(load.ledger).values()) == 1
+        load.check(stubs)
+        assert max(entries(load.ledger).values()) == 1
 
 
 def test_nothing_is_lost_when_the_service_is_killed_and_comes_back_under_load(
@@ -147,4 +157,4 @@ def test_nothing_is_lost_when_streams_and_calls_are_cut_again_and_again(
             proxy.cut()
         proxy.lose_next_reply()
 
-        load.check(stubs)
+        load.check(stubs, may_repeat=True)

@@ -14,7 +14,7 @@ from machinery import Config, Server, Signature, chord
 from tests.faults.ledger import entries
 from tests.faults.test_kill import Workers, wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.slow
 
 TASKS = 2000
 
@@ -82,6 +82,6 @@ def test_a_chord_ends_although_mongodb_is_killed_while_its_members_run(load: Loa
 
     mongo_server.restart(kill=True)
 
-    wait_until(lambda: entries(load.ledger)["follow-7"] > 0, f"the chord ends; log: {load.workers.log()}", 40)
+    wait_until(lambda: entries(load.ledger)["follow-7"] > 0, f"the chord ends; log: {load.workers.log()}", 60)
     assert entries(load.ledger)["follow-7"] == 1
     assert sent is not None

@@ -14,7 +14,7 @@ from typing import Any
 
 from machinery import RetryTaskLater, Server, Signature, TaskContext
 
-RUN_TIMEOUT = 15.0
+RUN_TIMEOUT = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,26 @@ class Application:
         worker.set_pre_task_handler(self._note_run)
         with worker:
             yield self
+
+    @contextmanager
+    def worker_of_one_run(self) -> Iterator[Application]:
+        """A worker that takes no more from the queue once its first run begins: what comes of that is for others to run."""
+        worker = self.server.new_worker("python", 1)
+
+        def stop_fetching(signature: Signature) -> None:
+            worker.quit()
+            for fetcher in worker._fetchers:
+                fetcher._stopping.wait(RUN_TIMEOUT)
+            self._note_run(signature)
+
+        worker.set_pre_task_handler(stop_fetching)
+        worker.start()
+        try:
+            yield self
+        finally:
+            if not worker._quitting.is_set():  # told twice it would not wait for what runs
+                worker.quit()
+            worker.join()
 
     def runs(self, uuid: str, count: int = 0) -> list[Run]:
         """The runs of this task, once there are ``count``."""

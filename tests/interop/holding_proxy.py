@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Self
 
 CHUNK = 65536
-PATIENCE = 15.0
+PATIENCE = 30.0
 
 
 class HoldingProxy:

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from typing import Any, ClassVar
 from uuid import uuid4
 
@@ -22,7 +23,11 @@ from tests.interop.eventually import eventually
 from tests.interop.gomachinery import GoMachinery, GoWorker, Wire, wire
 from tests.interop.wire_types import EXAMPLES, TEXT, Example
 
-WAIT = 15.0
+WAIT = 30.0
+LATEST = timedelta(seconds=10)
+"""How much later than it is due a task may run on a busy machine."""
+ROUNDS = 5
+"""How often a worker of Go's may be held up for so long that it ends what it was only to begin."""
 ZERO_TIME = datetime(1, 1, 1, tzinfo=UTC)
 PRECISION = timedelta(milliseconds=1)
 """Of the times that a store keeps: none keeps less."""
@@ -168,7 +173,7 @@ class PythonSendsAndGoRuns(ReadsThroughGo):
 
         assert sent.get(timeout=WAIT) == 2
         (run,) = go_worker.runs(sent.uuid)
-        assert eta <= run.at <= eta + timedelta(seconds=5)
+        assert eta <= run.at <= eta + LATEST
         assert datetime.fromisoformat(run.signature["ETA"]) == eta
 
     def test_a_failing_task_is_retried_by_go_until_it_succeeds(self, sides: Sides, go_worker: GoWorker) -> None:
@@ -325,7 +330,7 @@ class GoSendsAndPythonRuns(ReadsThroughGo):
 
         assert self.values(sides, sent["UUID"]) == (2,)
         (run,) = python_worker.runs(sent["UUID"])
-        assert eta <= run.at <= eta + timedelta(seconds=5)
+        assert eta <= run.at <= eta + LATEST
         assert run.signature.eta == eta
 
     def test_a_failing_task_is_retried_by_python_until_it_succeeds(
@@ -611,7 +616,7 @@ class BothOnOneQueue(ReadsThroughGo):
         sent = wire("fail", string("boom"), RetryCount=1, RetryTimeout=1, OnError=[callback])
         fresh_sides.go.send(sent)
 
-        with fresh_sides.python.worker() as python_worker:
+        with fresh_sides.python.worker_of_one_run() as python_worker:
             python_worker.runs(sent["UUID"], 1)
         with fresh_sides.go.worker() as go_worker:
             (run,) = go_worker.wait_for("run", sent["UUID"])
@@ -621,13 +626,16 @@ class BothOnOneQueue(ReadsThroughGo):
         assert len(python_worker.runs(sent["UUID"])) == 1
 
     def test_a_retry_that_go_began_is_ended_by_python(self, fresh_sides: Sides) -> None:
-        callback = task("on_error", "own")
-        sent = fresh_sides.python.server.send_task(
-            task("fail", "boom", retry_count=1, retry_timeout=1, on_error=[callback])
-        )
-
-        with fresh_sides.go.worker() as go_worker:
-            go_worker.wait_for("done", sent.uuid)
+        rounds = count(1)
+        while True:
+            callback = task("on_error", "own")
+            sent = fresh_sides.python.server.send_task(
+                task("fail", "boom", retry_count=1, retry_timeout=1, on_error=[callback])
+            )
+            with fresh_sides.go.worker() as go_worker:
+                go_worker.wait_for("done", sent.uuid)
+            if go_worker.count_runs(sent.uuid) == 1 or next(rounds) == ROUNDS:
+                break
         with fresh_sides.python.worker() as python_worker:
             (run,) = python_worker.runs(sent.uuid, 1)
             assert result_of(fresh_sides, callback).get(timeout=WAIT) == "boom|own"

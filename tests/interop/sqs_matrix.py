@@ -7,6 +7,7 @@ receiving messages that it never runs (protocol §5.1): what Go does not know ha
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import count
 
 import pytest
 
@@ -15,6 +16,7 @@ from machinery.errors import Unsupported
 from machinery.wire import encode_signature
 from tests.interop.gomachinery import GoWorker, wire
 from tests.interop.matrix import (
+    ROUNDS,
     WAIT,
     BothOnOneQueue,
     EachReadsTheOther,
@@ -56,7 +58,7 @@ class EachReadsTheOtherOnSqs(EachReadsTheOther):
         assert isinstance(fresh_sides, SqsSides)
         sent = wire("retry_later", ("string", "later"), ("int64", 1_000), RetryCount=2, Headers=fresh_sides.headers)
         fresh_sides.go.send(sent)
-        with fresh_sides.python.worker() as worker:
+        with fresh_sides.python.worker_of_one_run() as worker:
             worker.runs(sent["UUID"], 1)
         assert fresh_sides.go.state(sent["UUID"])["State"] == "RETRY"
 
@@ -67,12 +69,16 @@ class EachReadsTheOtherOnSqs(EachReadsTheOther):
 
     def test_python_reads_the_delayed_copy_that_go_wrote(self, fresh_sides: Sides) -> None:
         assert isinstance(fresh_sides, SqsSides)
-        before = datetime.now(UTC)
-        sent = fresh_sides.python.server.send_task(
-            task("retry_later", "later", 3_000, retry_count=2, headers=fresh_sides.headers)
-        )
-        with fresh_sides.go.worker() as worker:
-            worker.wait_for("done", sent.uuid)
+        rounds = count(1)
+        while True:
+            before = datetime.now(UTC)
+            sent = fresh_sides.python.server.send_task(
+                task("retry_later", "later", 3_000, retry_count=2, headers=fresh_sides.headers)
+            )
+            with fresh_sides.go.worker() as worker:
+                worker.wait_for("done", sent.uuid)
+            if worker.count_runs(sent.uuid) == 1 or next(rounds) == ROUNDS:
+                break
 
         copy = fresh_sides.taken_by_python(1)[sent.uuid]
         assert copy.eta is not None

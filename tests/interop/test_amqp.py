@@ -17,7 +17,7 @@ from tests.interop.matrix_workflows import (
     WorkflowsOfBothOnOneQueue,
 )
 
-pytestmark = [pytest.mark.interop, pytest.mark.timeout(60, func_only=True)]
+pytestmark = pytest.mark.interop
 
 
 @pytest.fixture(

@@ -34,7 +34,7 @@ from tests.interop.matrix_workflows import (
     added_by_go,
 )
 
-pytestmark = [pytest.mark.interop, pytest.mark.timeout(60, func_only=True)]
+pytestmark = pytest.mark.interop
 
 
 @pytest.fixture(scope="class")

@@ -31,7 +31,7 @@ from tests.interop.matrix_workflows import (
 from tests.interop.store_sides import Store, both_sides
 from tests.interop.wire_types import EXAMPLES, Example
 
-pytestmark = [pytest.mark.interop, pytest.mark.timeout(60, func_only=True)]
+pytestmark = pytest.mark.interop
 
 
 @pytest.fixture(scope="class")

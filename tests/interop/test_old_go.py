@@ -13,7 +13,7 @@ from tests.interop.matrix import WAIT, Sides, int64, string, task
 from tests.interop.matrix_workflows import added
 from tests.interop.store_sides import both_sides
 
-pytestmark = [pytest.mark.interop, pytest.mark.timeout(120, func_only=True)]
+pytestmark = pytest.mark.interop
 
 
 @pytest.fixture(params=["mongo_store", "memcached_store", "dynamodb_store"])

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import pairwise
 from pathlib import Path
 from time import time_ns
 from typing import Any
@@ -24,12 +22,14 @@ from tests.interop.eventually import eventually
 from tests.interop.gomachinery import GoMachinery, GoWorker
 from tests.interop.redis_sides import DATABASE, both_sides
 
-pytestmark = [pytest.mark.interop, pytest.mark.timeout(60, func_only=True)]
+pytestmark = pytest.mark.interop
 
 EVERY = "@every 1s"
 A_SECOND = 1_000_000_000
 """In nanoseconds."""
 TICKS = 4
+LATE = 5
+"""Seconds by which a busy machine may hold up a firing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,20 +89,26 @@ class Shared:
         return sorted(found.values(), key=lambda firing: firing.second)
 
     def await_firings(self, count: int = TICKS, side: str = "") -> None:
-        """Until there are so many more (by one side)."""
+        """Until there are so many more (by one side), and three of all that follow each other second by second."""
         enough = self._count(side) + count
-        eventually(lambda: self._count(side) >= enough)
+        eventually(lambda: self._count(side) >= enough and self._has_row(min(3, count)))
 
     def _count(self, side: str) -> int:
         return sum(side in {"", firing.side} for firing in self.firings())
 
+    def _has_row(self, length: int) -> bool:
+        seconds = {firing.second for firing in self.firings()}
+        return any(seconds.issuperset(range(second, second + length)) for second in seconds)
+
     def assert_fired_once_a_second(self) -> None:
-        """From the first to the last; on a busy machine Go, whose ticks lie between the seconds, may slip over one."""
-        counts = Counter(firing.second for firing in self.firings())
-        assert set(counts.values()) == {1}, sorted(counts.items())
-        gaps = [later - earlier for earlier, later in pairwise(sorted(counts))]
-        assert set(gaps) <= {1, 2}, sorted(counts)
-        assert gaps.count(2) <= len(gaps) // 3, sorted(counts)
+        """Each tick at most once: what was held up, so that it came in a later one's second, is missing in its own."""
+        seconds = [firing.second for firing in self.firings()]
+        first = seconds[0] - (seconds.count(seconds[0]) - 1)
+        assert first >= seconds[0] - 1, seconds
+        ticks: list[int] = []
+        for second in seconds:
+            ticks.append(max(ticks[-1] + 1 if ticks else first, second - LATE))
+            assert ticks[-1] <= second, seconds
 
 
 def join(side: str) -> dict[str, Any]:
@@ -145,23 +151,26 @@ def shared(kind: str, go_program: Path, redis_url: str) -> Iterator[Shared]:
 def assert_held_until_the_next_second(shared: Shared) -> None:
     """Somebody has Go's lock, with Go's value, and nobody has another one for this name."""
 
-    def look() -> tuple[str, int, int] | None:
-        now, value, left = time_ns(), shared.redis.get(shared.lock_key), shared.redis.pttl(shared.lock_key)
-        return (str(value), int(left), now) if value and left > 0 else None
+    def look() -> tuple[int, str, int, int] | None:
+        before, value, after = time_ns(), shared.redis.get(shared.lock_key), time_ns()
+        left = shared.redis.pttl(shared.lock_key)
+        return (before, str(value), after, int(left)) if value and left > 0 else None
 
-    value, left, now = eventually(look) or ("", 0, 0)
+    before, value, after, left = eventually(look) or (0, "", 0, 0)
     assert value == str(int(value))
     assert (int(value) + 1) % A_SECOND == 0
-    assert now <= int(value) < now + 2 * A_SECOND
+    assert before <= int(value) < after + 2 * A_SECOND
     assert left <= 1000
-    assert shared.redis.keys(f"machinery_lock_*{shared.name}*") == [shared.lock_key]
+    assert eventually(lambda: shared.redis.keys(f"machinery_lock_*{shared.name}*")) == [shared.lock_key]
 
 
 def assert_python_keeps_the_ticks_it_fired(shared: Shared) -> None:
     """Under keys of its own, which Go does not know."""
     keys = map(str, shared.redis.keys(f"machinery:tick:*:{shared.name}:*"))
     kept = sorted(int(datetime.fromisoformat(key.partition(f"{EVERY}:")[2]).timestamp()) for key in keys)
-    assert kept == [firing.second for firing in shared.firings() if firing.side == "python"]
+    fired = [firing.second for firing in shared.firings() if firing.side == "python"]
+    assert len(kept) == len(fired)
+    assert [(tick, second) for tick, second in zip(kept, fired, strict=True) if not tick <= second <= tick + LATE] == []
 
 
 @pytest.mark.parametrize("side", ["go", "python"])

@@ -37,7 +37,7 @@ from tests.interop.pubsub_sides import PubsubSides, both_sides
 from tests.interop.wire_types import TEXT
 from tests.services.pubsub import VARIABLE
 
-pytestmark = [pytest.mark.interop, pytest.mark.timeout(60, func_only=True)]
+pytestmark = pytest.mark.interop
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +122,7 @@ class TestBothOnOneQueue(BothOnOneQueue):
         sent = wire("fail", string("boom"), RetryCount=1, RetryTimeout=1, OnError=[callback])
         fresh_sides.go.send(sent)
 
-        with fresh_sides.python.worker() as python_worker:
+        with fresh_sides.python.worker_of_one_run() as python_worker:
             python_worker.runs(sent["UUID"], 1)
             eventually(fresh_sides.delayed_by_python)
         with fresh_sides.go.worker() as go_worker, fresh_sides.keeper():

@@ -16,7 +16,7 @@ from tests.interop.matrix_workflows import (
 )
 from tests.interop.redis_sides import both_sides
 
-pytestmark = [pytest.mark.interop, pytest.mark.timeout(60, func_only=True)]
+pytestmark = pytest.mark.interop
 
 
 @pytest.fixture(scope="class")

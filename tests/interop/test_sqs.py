@@ -21,7 +21,7 @@ from tests.interop.sqs_matrix import (
 )
 from tests.interop.sqs_sides import SqsSides, both_sides
 
-pytestmark = [pytest.mark.interop, pytest.mark.timeout(60, func_only=True)]
+pytestmark = pytest.mark.interop
 
 
 @pytest.fixture(scope="class")

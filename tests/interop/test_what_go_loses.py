@@ -25,7 +25,7 @@ from tests.interop.matrix_workflows import is_unknown
 from tests.interop.redis_sides import both_sides
 from tests.services.proxy import CuttingProxy
 
-pytestmark = [pytest.mark.interop, pytest.mark.slow, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.interop, pytest.mark.slow]
 
 MUTEX = "TriggerChordMutex"
 MUTEX_LIVES = 8000

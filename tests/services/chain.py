@@ -84,7 +84,7 @@ def check_docker() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)  # a failed attempt leaves its socket to the garbage collector
         try:
-            engine = docker.from_env(timeout=2)
+            engine = docker.from_env(timeout=10)
             try:
                 engine.ping()
             finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from itertools import cycle
 from pathlib import Path
@@ -22,7 +23,7 @@ def redis_url() -> Iterator[str]:
     """A Redis server for the whole run, without a database in its URL. It has a place for others: name keys uniquely."""
     redis = pytest.importorskip("tests.services.redis", reason="needs the redis package", exc_type=ImportError)
     with obtained("redis", redis.SOURCES) as url:
-        if not redis.answers(url):
+        if not comes_up(lambda: redis.answers(url)):
             missing("redis", f"nothing answers at {urlsplit(url).hostname}:{urlsplit(url).port}")
         yield url.rstrip("/")
 
@@ -34,6 +35,8 @@ def redis_database(redis_url: str) -> Iterator[str]:
 
     url = redis_url if urlsplit(redis_url).path.strip("/") else f"{redis_url}/{next(DATABASES)}"
     with Redis.from_url(url) as client:
+        if client.dbsize() and not os.environ.get("REDIS_URL"):
+            client.flushdb()  # a server of our own: what wrote there after its test had ended is ours
         if client.dbsize():
             missing(
                 "redis",

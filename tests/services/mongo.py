@@ -19,6 +19,8 @@ from tests.services.processes import ServerProcess, free_port, installed
 IMAGE = "mongo:6"
 PATIENCE = 60.0
 """Seconds that a server may take to start on a busy machine."""
+A_LOOK = 1.0
+"""Seconds that one look may take whether it answers; there is always another one."""
 
 
 def server_program() -> str:
@@ -29,17 +31,18 @@ def server_program() -> str:
 
 
 @contextmanager
-def connected(url: str) -> Iterator[pymongo.MongoClient[dict[str, Any]]]:
-    """A client that does not wait for long."""
+def connected(url: str, seconds: float = 30) -> Iterator[pymongo.MongoClient[dict[str, Any]]]:
+    """A client that waits for so long at each step."""
     client: pymongo.MongoClient[dict[str, Any]]
-    with pymongo.MongoClient(url, serverSelectionTimeoutMS=1000, connectTimeoutMS=1000, socketTimeoutMS=5000) as client:
+    span = int(seconds * 1000)
+    with pymongo.MongoClient(url, serverSelectionTimeoutMS=span, connectTimeoutMS=span, socketTimeoutMS=span) as client:
         yield client
 
 
 def answers(url: str) -> bool:
     """Whether a MongoDB answers at ``url`` now."""
     try:
-        with connected(url) as client:
+        with connected(url, A_LOOK) as client:
             return bool(client.admin.command("ping")["ok"])
     except PyMongoError:
         return False
@@ -82,7 +85,7 @@ class MongoServer(ServerProcess):
     def _is_primary(self) -> bool:
         """Whether the set's only member can be written to; it is told of its set first."""
         try:
-            with connected(self._direct) as client:
+            with connected(self._direct, A_LOOK) as client:
                 hello = client.admin.command("hello")
                 if "setName" not in hello and not hello.get("isWritablePrimary"):
                     member = {"_id": 0, "host": f"127.0.0.1:{self.port}"}

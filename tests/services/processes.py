@@ -53,7 +53,7 @@ class ServerProcess:
     """
 
     def __init__(
-        self, command: Sequence[str], folder: Path, answers: Callable[[], bool], patience: float = 15.0
+        self, command: Sequence[str], folder: Path, answers: Callable[[], bool], patience: float = 60.0
     ) -> None:
         self._command = list(command)
         self._folder = folder

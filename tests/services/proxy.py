@@ -58,7 +58,7 @@ class CuttingProxy:
         self._open = threading.Event()
         self._open.set()
         self._ended = threading.Event()
-        self._refusing = False
+        self._refusing = threading.Event()
         self._delay = 0.0
         self._lose_next_reply = False
         self._thread = threading.Thread(target=self._accept, daemon=True)
@@ -79,7 +79,7 @@ class CuttingProxy:
 
     def refuse(self) -> None:
         """Cut, and end every new connection at once, until `restore`."""
-        self._refusing = True
+        self._refusing.set()
         self.cut()
 
     def black_hole(self) -> None:
@@ -96,7 +96,7 @@ class CuttingProxy:
 
     def restore(self) -> None:
         """Pass everything on again."""
-        self._refusing = False
+        self._refusing.clear()
         self._delay = 0.0
         self._lose_next_reply = False
         self._open.set()
@@ -129,7 +129,7 @@ class CuttingProxy:
                 return
             self.connections += 1
             try:
-                if self._refusing:
+                if self._refusing.is_set():
                     raise ConnectionRefusedError
                 service = socket.create_connection(self._target, timeout=5)
                 service.settimeout(None)
@@ -140,3 +140,5 @@ class CuttingProxy:
                 continue
             with self._lock:
                 self._cables.append(_Cable(self, client, service))
+            if self._refusing.is_set():  # since we looked: this one was not among those that were cut
+                self.cut()

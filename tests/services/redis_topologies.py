@@ -68,7 +68,7 @@ def cluster(folder: Path) -> Iterator[Cluster]:
 
 
 def _start_node(folder: Path) -> RedisServer:
-    arguments = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"]
+    arguments = ["--cluster-enabled", "yes", "--cluster-node-timeout", "15000"]
     for attempt in range(20):
         server = RedisServer(folder / str(attempt), arguments=arguments)
         if server.port + BUS > LAST_PORT:  # the nodes talk to each other on that port
@@ -100,7 +100,7 @@ class Guarded(NamedTuple):
 
 @contextmanager
 def sentinels(folder: Path) -> Iterator[Guarded]:
-    """They fail over about two seconds after the master died."""
+    """They fail over about three seconds after the master died, and not when it is slow for a moment."""
     name = "machinery"
     with ExitStack() as stack:
         master, replica = stack.enter_context(replicated(folder))
@@ -111,7 +111,7 @@ def sentinels(folder: Path) -> Iterator[Guarded]:
             (own / "sentinel.conf").write_text(
                 f"port {port}\nbind 127.0.0.1\ndir {own}\n"
                 f"sentinel monitor {name} 127.0.0.1 {master.port} 2\n"
-                f"sentinel down-after-milliseconds {name} 1000\n"
+                f"sentinel down-after-milliseconds {name} 2000\n"
                 f"sentinel failover-timeout {name} 3000\n"
             )
             process = ServerProcess(

@@ -19,11 +19,11 @@ Fixture = Callable[[str], Any]
 
 
 def on_redis(fixture: Fixture) -> str:
-    return f"{fixture('redis_database')}?lease=2"
+    return f"{fixture('redis_database')}?lease=20"
 
 
 def on_pubsub(fixture: Fixture) -> str:
-    return f"gcppubsub://tests/grid-{uuid4().hex}?ack_deadline=2&emulator_host={fixture('pubsub_host')}"
+    return f"gcppubsub://tests/grid-{uuid4().hex}?ack_deadline=10&emulator_host={fixture('pubsub_host')}"
 
 
 BROKERS: Mapping[str, Callable[[Fixture], str]] = {

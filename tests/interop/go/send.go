@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	machinery "github.com/RichardKnop/machinery/v2"
 	"github.com/RichardKnop/machinery/v2/tasks"
@@ -60,12 +61,21 @@ func sendOne(server *machinery.Server, next *sending) (object, error) {
 	case next.Chord != nil:
 		return sendChord(server, next.Chord, next.Concurrency)
 	default:
-		result, err := server.SendTask(&next.Signature)
-		if err != nil {
-			return nil, err
-		}
-		return object{"uuid": result.Signature.UUID}, nil
+		return sendTask(server, &next.Signature)
 	}
+}
+
+// sendTask tries again where the state was not stored, since nothing was published by then: Go's client for Memcached gives a busy
+// server a tenth of a second.
+func sendTask(server *machinery.Server, signature *tasks.Signature) (object, error) {
+	result, err := server.SendTask(signature)
+	for tries := 1; err != nil && strings.HasPrefix(err.Error(), "Set state pending error") && tries < 5; tries++ {
+		result, err = server.SendTask(signature)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return object{"uuid": result.Signature.UUID}, nil
 }
 
 func sendChain(server *machinery.Server, signatures []*tasks.Signature) (object, error) {
