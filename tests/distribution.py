@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 PIECES = (
     re.compile(r"^(tests/workflows/test_grid\.py)::.*(\[[^]]*\])$"),  # pair by pair
-    re.compile(r"^(tests/interop/test_(?:redis|sqs)\.py)(::Test\w+)::"),  # class by class
+    re.compile(r"^(tests/interop/test_redis\.py)(::Test\w+)::"),  # class by class
 )
 
 

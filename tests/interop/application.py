@@ -14,7 +14,7 @@ from typing import Any
 
 from machinery import RetryTaskLater, Server, Signature, TaskContext
 
-RUN_TIMEOUT = 30.0
+RUN_TIMEOUT = 60.0
 
 
 @dataclass(frozen=True, slots=True)

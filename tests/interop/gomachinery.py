@@ -26,7 +26,7 @@ SOURCE = Path(__file__).parent / "go"
 OLDEST_GO = (1, 24)
 BUILD_TIMEOUT = 600.0
 CALL_TIMEOUT = 90.0
-EVENT_TIMEOUT = 30.0
+EVENT_TIMEOUT = 60.0
 
 Wire = dict[str, Any]
 """A signature or a workflow as the program reads it from a line of JSON."""
