@@ -12,7 +12,7 @@ from tests.interop.gomachinery import wire
 from tests.interop.matrix import WAIT, GoSendsSomeAndPythonRuns, int64, string, task
 from tests.interop.matrix_workflows import GoSendsWorkflowsAndPythonRuns, PythonSendsWorkflowsAndGoRuns
 from tests.interop.sqs_matrix import (
-    AT_LEAST_ONCE,
+    SENT_TWICE,
     BothOnOneQueueOnSqs,
     EachReadsTheGroupsOfTheOtherOnSqs,
     EachReadsTheOtherOnSqs,
@@ -41,7 +41,7 @@ class TestPythonSendsAndGoRuns(PythonSendsAndGoRunsOnSqs):
 
 
 class TestGoSendsAndPythonRuns(GoSendsSomeAndPythonRuns):
-    doubles = AT_LEAST_ONCE
+    go_sends_twice = SENT_TWICE
 
 
 class TestEachReadsTheOther(EachReadsTheOtherOnSqs):
