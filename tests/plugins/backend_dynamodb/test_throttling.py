@@ -132,7 +132,7 @@ def test_statements_that_were_throttled_are_carried_out_again(stub: Stubber, bac
 
 
 def test_records_that_no_statement_may_write_are_updated_one_by_one(client: Any) -> None:
-    backend = DynamodbBackend(client, read_timeout=1, max_connections=1)
+    backend = DynamodbBackend(client, read_timeout=30, max_connections=1)
     refused = {"Error": {"Code": "AccessDenied", "Message": "PartiQLUpdate"}}
     with Stubber(client) as stub:
         stub.add_response("batch_execute_statement", {"Responses": [{"Error": {"Code": "ThrottlingError"}}, refused]})
