@@ -31,9 +31,6 @@ from tests.interop.matrix_workflows import EachReadsTheGroupsOfTheOther, Workflo
 from tests.interop.sqs_sides import SqsSides
 from tests.interop.wire_types import TEXT
 
-SENT_TWICE = 20
-"""Of hundreds of tasks: after 200 sendings of Go's 201 messages lay on a queue that nobody read, in every other of 12 rounds."""
-
 
 class PythonSendsAndGoRunsOnSqs(PythonSendsSomeAndGoRuns):
     """Go cuts the fraction of a second off what it lets wait."""
@@ -102,8 +99,6 @@ class EachReadsTheOtherOnSqs(EachReadsTheOther):
 
 class BothOnOneQueueOnSqs(BothOnOneQueue):
     """What only Python knows goes to Python's queue."""
-
-    go_sends_twice = SENT_TWICE
 
     def test_tasks_known_to_one_side_alone_all_get_there(self, fresh_sides: Sides) -> None:
         assert isinstance(fresh_sides, SqsSides)

@@ -33,6 +33,11 @@ class SqsSides(Sides):
     python_queue: str = field(kw_only=True)
     """For what a Go worker does not know: once it has met such a task, it takes messages that it never runs (protocol §5.1)."""
 
+    def sent_twice(self, sent: int) -> int:
+        """Amazon's library in Go sends again where it cannot read the answer, though SQS has the message."""
+        there, _, _ = self.queues.counts(self.go.queue)
+        return there - sent
+
     def taken(self, count: int) -> list[Wire]:
         """So many messages of the queue, which are gone then, as Go reads them."""
         found: list[Wire] = []
