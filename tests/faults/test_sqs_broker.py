@@ -29,6 +29,8 @@ LEASE = 3
 """Seconds: what a killed worker held is delivered again soon."""
 LONG_LEASE = 10
 """Seconds, where no worker is killed: one that is held up on a busy machine still has what it holds."""
+SHORT_LEASE = 4
+"""Seconds, of which two thirds are left when it is renewed: so long a busy machine does not stand still."""
 DELAYED = 200
 FEW = 500
 """Tasks, where fewer show the same."""
@@ -180,13 +182,13 @@ def test_nothing_is_lost_when_sqs_restarts_under_load(
 
 @pytest.fixture
 def server(sqs_url: str, sqs_queues: Queues, redis_database: str) -> Iterator[Server]:
-    """With a lease of two seconds, and a queue with dead letters."""
+    """With a short lease, and a queue with dead letters."""
     config = Config(
         broker=sqs_url,
         result_backend=redis_database,
         lock="memory://",
         default_queue=sqs_queues.with_dead_letters(),
-        sections={"sqs": {"receive_visibility_timeout": 2}},
+        sections={"sqs": {"receive_visibility_timeout": SHORT_LEASE}},
     )
     with Server.from_config(config) as made:
         yield made
@@ -198,18 +200,13 @@ def test_a_task_that_takes_three_leases_runs_once(server: Server, sqs_queues: Qu
     @server.task
     def long(number: int) -> int:
         note(ledger, f"long-{number}")
-        time.sleep(6.5)
+        time.sleep(3 * SHORT_LEASE + 0.5)
         return number
 
-    def runs_once(first: int) -> bool:
-        numbers = [first, first + 1, first + 2]
-        sent = [long.send(number) for number in numbers]
-        assert [result.get(timeout=60) for result in sent] == numbers
-        return [entries(ledger)[f"long-{number}"] for number in numbers] == [1, 1, 1]
-
     with server.new_worker("one", 2), server.new_worker("another", 2):
-        # On a busy machine a renewal may come too late once, and not whenever it is tried.
-        assert any(runs_once(first) for first in (0, 3, 6))
+        sent = [long.send(number) for number in range(3)]
+        assert [result.get(timeout=60) for result in sent] == [0, 1, 2]
+    assert entries(ledger) == {"long-0": 1, "long-1": 1, "long-2": 1}
     assert sqs_queues.counts(server.config.default_queue) == (0, 0, 0)
 
 
@@ -237,7 +234,7 @@ def test_what_nobody_can_read_or_knows_neither_spins_nor_holds_up_the_rest(
 
     wait_until(is_handed_back, "it is handed back", 30)
     assert [json.loads(message["Body"])["UUID"] for message in found] == ["unknown"]
-    assert int(found[0]["Attributes"]["ApproximateReceiveCount"]) <= 50
+    assert int(found[0]["Attributes"]["ApproximateReceiveCount"]) <= 10
     state = server.backend.load(["unknown"])[0]
     assert state is None or state.state is State.PENDING
 
